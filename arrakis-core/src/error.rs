@@ -1,0 +1,184 @@
+//! What can go wrong, with the thing named and the cure where it is known.
+
+use std::path::PathBuf;
+
+use crate::HookPoint;
+
+/// The result of everything fallible in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of Arrakis' core.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A selector, point or site that the model does not have.
+    #[error("`{name}` matches no hook point of this model{}", nearest(.nearest.as_deref()))]
+    UnknownPoint {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// A point that was not kept in this run.
+    #[error("`{point}` was not kept in this run; add `.keep(\"{point}\")` to the trace")]
+    NotKept {
+        /// The point asked for.
+        point: String,
+    },
+    /// A weight that the model does not have.
+    #[error("this model has no weight `{name}`{}", nearest(.nearest.as_deref()))]
+    UnknownWeight {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// An edit changed the shape, kind or device of a value.
+    #[error("the edit at `{point}` turned {before} into {after}; an edit keeps shape, kind and device")]
+    EditChanged {
+        /// Where the edit was made.
+        point: HookPoint,
+        /// Shape, kind and device before.
+        before: String,
+        /// Shape, kind and device after.
+        after: String,
+    },
+    /// An edit that has no meaning at a point.
+    #[error("the edit at `{point}` {why}")]
+    Edit {
+        /// Where the edit was to be made.
+        point: HookPoint,
+        /// What is wrong.
+        why: String,
+    },
+    /// An index past the end.
+    #[error("{what} {index} is out of range: there are {len}")]
+    OutOfRange {
+        /// What is counted: `head`, `position`, `layer` …
+        what: String,
+        /// The index asked for.
+        index: i64,
+        /// How many there are.
+        len: i64,
+    },
+    /// A token id that the vocabulary does not have.
+    #[error("token id {token} at row {row}, position {position} is not in the vocabulary of {vocab}")]
+    Token {
+        /// The id.
+        token: i64,
+        /// Its row in the batch.
+        row: usize,
+        /// Its position in the row.
+        position: usize,
+        /// The size of the vocabulary.
+        vocab: i64,
+    },
+    /// A prompt without tokens.
+    #[error("the prompt is empty; give at least one token in every row")]
+    EmptyPrompt,
+    /// A prompt longer than the model's context.
+    #[error("the prompt has {len} positions and this model's context holds {context}; shorten the prompt")]
+    TooLong {
+        /// Positions of the prompt.
+        len: i64,
+        /// Positions the model has.
+        context: i64,
+    },
+    /// A text that must be one token and is not.
+    #[error("`{text}` is {count} tokens ({pieces}) where one is wanted; give one of them, or a token id")]
+    NotOneToken {
+        /// The text.
+        text: String,
+        /// How many tokens it is.
+        count: usize,
+        /// The tokens it is made of.
+        pieces: String,
+    },
+    /// The model has no tokenizer.
+    #[error("this model has no tokenizer; give token ids in place of text")]
+    NoTokenizer,
+    /// A shape whose labels and numbers do not match.
+    #[error("`{what}` wants {expected} and has {found}")]
+    Labels {
+        /// The title of the shape.
+        what: String,
+        /// What is wanted.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// Something invalid that came from outside.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// What it is.
+        what: String,
+        /// What is wrong with it, and the cure.
+        why: String,
+    },
+    /// A tool that is not registered.
+    #[error("there is no tool `{name}`{}; `arrakis tools` lists them", nearest(.nearest.as_deref()))]
+    UnknownTool {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// Parameters that a tool does not take.
+    #[error("`{tool}`: {why}; `arrakis tools show {tool}` lists its fields")]
+    Parameters {
+        /// The tool.
+        tool: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A device that is not there.
+    #[error("device `{device}` is not available: {why}")]
+    Device {
+        /// The device asked for.
+        device: String,
+        /// What is missing, and the cure.
+        why: String,
+    },
+    /// The work was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// An error of LibTorch.
+    #[error("LibTorch: {0}")]
+    Torch(String),
+    /// JSON that is not what it should be.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A file that cannot be read or written.
+    #[error("cannot {verb} `{}`: {source}", .path.display())]
+    File {
+        /// `read`, `write`, `make` …
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An error of another crate: a model, a tool, a plugin.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<tch::TchError> for Error {
+    /// Keeps what LibTorch says and cuts its C++ backtrace.
+    fn from(error: tch::TchError) -> Self {
+        let text = error.to_string();
+        let text = text.split("\nException raised").next().unwrap_or_default();
+        Self::Torch(text.trim_end().to_owned())
+    }
+}
+
+fn nearest(name: Option<&str>) -> String {
+    name.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default()
+}
+
+/// The known name most like `name`, if any is alike at all.
+pub fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let scored = known.into_iter().map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.6).then(|| best.1.to_owned())
+}

@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A selector, point or site that the model does not have.
-    #[error("`{name}` matches no hook point of this model{}", nearest(.nearest.as_deref()))]
+    #[error("`{name}` matches no hook point of this model{}", hint(.nearest.as_deref()))]
     UnknownPoint {
         /// What was asked for.
         name: String,
@@ -26,7 +26,7 @@ pub enum Error {
         point: String,
     },
     /// A weight that the model does not have.
-    #[error("this model has no weight `{name}`{}", nearest(.nearest.as_deref()))]
+    #[error("this model has no weight `{name}`{}", hint(.nearest.as_deref()))]
     UnknownWeight {
         /// What was asked for.
         name: String,
@@ -116,7 +116,7 @@ pub enum Error {
         why: String,
     },
     /// A tool that is not registered.
-    #[error("there is no tool `{name}`{}; `arrakis tools` lists them", nearest(.nearest.as_deref()))]
+    #[error("there is no tool `{name}`{}; `arrakis tools` lists them", hint(.nearest.as_deref()))]
     UnknownTool {
         /// What was asked for.
         name: String,
@@ -172,7 +172,7 @@ impl From<tch::TchError> for Error {
     }
 }
 
-fn nearest(name: Option<&str>) -> String {
+fn hint(name: Option<&str>) -> String {
     name.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default()
 }
 

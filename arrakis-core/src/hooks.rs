@@ -1,0 +1,73 @@
+//! The model's side of hooks: a value comes in at a point and a value goes on.
+
+use tch::Tensor;
+
+use crate::{HookPoint, Result, Site};
+
+/// What watches a pass.
+///
+/// A model calls [`visit`](Hooks::visit) at every point that is watched, in the order of
+/// [`Model::points`](crate::Model::points), and goes on with the value returned.
+pub trait Hooks {
+    /// Whether anyone wants the value at `point`; a model does not compute what nobody watches.
+    fn watches(&self, point: HookPoint) -> bool;
+
+    /// Takes the value at `point` and gives the value that flows on.
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor>;
+}
+
+/// Hooks that watch nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Hooks for Unwatched {
+    fn watches(&self, _: HookPoint) -> bool {
+        false
+    }
+
+    fn visit(&mut self, _: HookPoint, value: Tensor) -> Result<Tensor> {
+        Ok(value)
+    }
+}
+
+/// Hooks within one block, or outside the blocks: what a forward pass threads its values through.
+pub struct Tap<'a> {
+    hooks: &'a mut dyn Hooks,
+    layer: Option<usize>,
+}
+
+impl<'a> Tap<'a> {
+    /// A tap outside the blocks.
+    pub fn new(hooks: &'a mut dyn Hooks) -> Self {
+        Self { hooks, layer: None }
+    }
+
+    /// The same hooks inside a block.
+    pub fn block(&mut self, layer: usize) -> Tap<'_> {
+        Tap { hooks: self.hooks, layer: Some(layer) }
+    }
+
+    /// Whether anyone wants the value of `site` here.
+    #[must_use]
+    pub fn watches(&self, site: Site) -> bool {
+        self.hooks.watches(self.point(site))
+    }
+
+    /// Whether anyone wants one of the values of `sites` here.
+    #[must_use]
+    pub fn watches_any(&self, sites: &[Site]) -> bool {
+        sites.iter().any(|site| self.watches(*site))
+    }
+
+    /// Shows `value` to the hooks, if they watch, and gives the value that flows on.
+    pub fn at(&mut self, site: Site, value: Tensor) -> Result<Tensor> {
+        let point = self.point(site);
+        if self.hooks.watches(point) { self.hooks.visit(point, value) } else { Ok(value) }
+    }
+
+    /// The point of `site` here.
+    #[must_use]
+    pub const fn point(&self, site: Site) -> HookPoint {
+        HookPoint { site, layer: self.layer }
+    }
+}

@@ -1,0 +1,154 @@
+//! Tools: a tool is a question. Its fields are the parameters, its doc comments the help, `run` is the answer.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{Answer, Context, Error, Result, nearest_name};
+
+/// A question that can be asked of a model.
+///
+/// Derive `Serialize`, `Deserialize` and `JsonSchema`, deny unknown fields, and [`register_tools!`](crate::register_tools)
+/// it; then it can be asked from Rust, by name with JSON, and from the command line.
+pub trait Tool: Serialize + DeserializeOwned + JsonSchema {
+    /// The name: subject, point, question; `logit_lens.lens`.
+    const NAME: &'static str;
+
+    /// The typed answer.
+    type Output: Into<Answer>;
+
+    /// Answers the question.
+    fn run(&self, cx: &Context<'_>) -> Result<Self::Output>;
+}
+
+/// A registered tool, erased to functions.
+#[derive(Clone, Copy)]
+pub struct ToolEntry {
+    name: &'static str,
+    owner: &'static str,
+    schema: fn() -> Value,
+    ask: fn(Value, &Context<'_>) -> Result<Answer>,
+    complete: fn(Value) -> Result<Value>,
+}
+
+inventory::collect!(ToolEntry);
+
+impl ToolEntry {
+    /// The entry of a tool; `owner` is the crate that holds it.
+    #[must_use]
+    pub const fn of<T: Tool>(owner: &'static str) -> Self {
+        Self { name: T::NAME, owner, schema: schema::<T>, ask: ask::<T>, complete: complete::<T> }
+    }
+
+    /// The tool's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The crate that holds it, with its version.
+    #[must_use]
+    pub const fn owner(&self) -> &'static str {
+        self.owner
+    }
+
+    /// What the tool answers: the doc comment of its struct.
+    #[must_use]
+    pub fn doc(&self) -> String {
+        (self.schema)().get("description").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// The JSON schema of its parameters.
+    #[must_use]
+    pub fn schema(&self) -> Value {
+        (self.schema)()
+    }
+
+    /// Its parameters, from the schema.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field> {
+        let schema = self.schema();
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let field = |(name, schema): (String, Value)| Field {
+            required: required.contains(&name.as_str()),
+            doc: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            default: schema.get("default").cloned(),
+            schema,
+            name,
+        };
+        properties.into_iter().map(field).collect()
+    }
+
+    /// Asks with JSON parameters.
+    pub fn ask(&self, parameters: Value, cx: &Context<'_>) -> Result<Answer> {
+        (self.ask)(parameters, cx)
+    }
+
+    /// The parameters with every default filled in, without asking.
+    pub fn complete(&self, parameters: Value) -> Result<Value> {
+        (self.complete)(parameters)
+    }
+}
+
+/// One parameter of a tool.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// What it is: the doc comment of the field.
+    pub doc: String,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What stands if it is not given.
+    pub default: Option<Value>,
+    /// Its JSON schema.
+    pub schema: Value,
+}
+
+/// Every tool linked into this program, by name.
+#[must_use]
+pub fn tools() -> Vec<&'static ToolEntry> {
+    let mut tools: Vec<&'static ToolEntry> = inventory::iter::<ToolEntry>.into_iter().collect();
+    tools.sort_by_key(|tool| tool.name);
+    tools
+}
+
+/// The tool of that name; an error names the nearest.
+pub fn tool(name: &str) -> Result<&'static ToolEntry> {
+    let tools = tools();
+    tools.iter().find(|tool| tool.name == name).copied().ok_or_else(|| Error::UnknownTool {
+        name: name.to_owned(),
+        nearest: nearest_name(name, tools.iter().map(|tool| tool.name)),
+    })
+}
+
+fn schema<T: Tool>() -> Value {
+    schemars::schema_for!(T).to_value()
+}
+
+fn parse<T: Tool>(parameters: Value) -> Result<T> {
+    let parameters = if parameters.is_null() { Value::Object(Map::new()) } else { parameters };
+    serde_json::from_value(parameters)
+        .map_err(|error| Error::Parameters { tool: T::NAME.into(), why: error.to_string() })
+}
+
+fn ask<T: Tool>(parameters: Value, cx: &Context<'_>) -> Result<Answer> {
+    Ok(parse::<T>(parameters)?.run(cx)?.into())
+}
+
+fn complete<T: Tool>(parameters: Value) -> Result<Value> {
+    Ok(serde_json::to_value(parse::<T>(parameters)?)?)
+}
+
+/// Registers tools, so that they can be asked by name: `register_tools!(LogitLens, Patterns);`.
+#[macro_export]
+macro_rules! register_tools {
+    ($($tool:ty),+ $(,)?) => {$(
+        $crate::inventory::submit! {
+            $crate::ToolEntry::of::<$tool>(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")))
+        }
+    )+};
+}

@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Checkpoints, tokenizers, one decoder and the families of Arrakis.
+
+pub mod checkpoint;
+pub mod error;
+mod mapped;
+mod safetensors;
+pub mod tensors;
+
+pub use checkpoint::Checkpoint;
+pub use error::{Error, Result};
+pub use tensors::Tensors;

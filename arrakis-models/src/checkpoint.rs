@@ -1,0 +1,78 @@
+//! A checkpoint on disk: its config, its tensors and its tokenizer, from a folder or a GGUF file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::safetensors;
+use crate::tensors::Tensors;
+
+/// An opened checkpoint, in Hugging Face's names whatever the file's format.
+///
+/// ```no_run
+/// # fn main() -> arrakis_models::error::Result<()> {
+/// let checkpoint = arrakis_models::Checkpoint::open("HuggingFaceTB/SmolLM2-135M")?;
+/// for name in checkpoint.tensors.names() {
+///     println!("{name} {:?}", checkpoint.tensors.shape(name));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What `config.json` says, or what it would say.
+    pub config: Map<String, Value>,
+    /// The weights, mapped.
+    pub tensors: Tensors,
+    /// The folder or file it was opened from.
+    pub source: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json` and safetensors.
+    ///
+    /// # Errors
+    /// A missing, damaged or unreadable file, by name.
+    pub fn open(model: &str) -> Result<Self> {
+        Self::open_folder(Path::new(model))
+    }
+
+    /// The files of the weights.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self> {
+        let mut tensors = Tensors::default();
+        let single = folder.join("model.safetensors");
+        let index = folder.join("model.safetensors.index.json");
+        let files = if single.exists() {
+            safetensors::read(&single, &mut tensors)?;
+            vec![single]
+        } else if index.exists() {
+            safetensors::read_index(&index, &mut tensors)?
+        } else {
+            return Err(without_weights(folder));
+        };
+        let config = read_json(&folder.join("config.json"))?;
+        Ok(Self { config, tensors, source: folder.to_owned(), files })
+    }
+}
+
+fn without_weights(folder: &Path) -> Error {
+    ["pytorch_model.bin", "pytorch_model.bin.index.json"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.exists())
+        .map_or_else(|| Error::NoWeights { folder: folder.to_owned() }, |path| Error::Pickled { path })
+}
+
+/// A JSON file that holds one object.
+pub(crate) fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    let text = fs::read(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
+    serde_json::from_slice(&text).map_err(|e| Error::Damaged { path: path.to_owned(), what: e.to_string() })
+}

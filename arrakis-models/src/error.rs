@@ -1,0 +1,200 @@
+//! Everything that can go wrong between a model's name and its tensors.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong; each message names the file and the thing in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot read `{}`: {cause}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+
+    /// The model's name is no folder, no file and no repository of the local cache.
+    #[error("no model `{model}`: looked for {}", listed(looked))]
+    NoSuchModel {
+        /// The name given.
+        model: String,
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+
+    /// The model was not in the local cache and could not be downloaded.
+    #[error("cannot download `{file}` of `{model}`: {cause}")]
+    Download {
+        /// The name given.
+        model: String,
+        /// The file wanted.
+        file: String,
+        /// What the system said.
+        cause: String,
+    },
+
+    /// A folder without weights of a known format.
+    #[error("`{}` has no `model.safetensors`, `model.safetensors.index.json` or `.gguf` file", folder.display())]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// A folder whose only weights are pickled.
+    #[error(
+        "`{}` is not read yet: save the model as safetensors (`save_pretrained(.., safe_serialization=True)`)",
+        path.display()
+    )]
+    Pickled {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A folder with several models.
+    #[error("`{}` has several models: name one of {}", folder.display(), listed(files))]
+    Ambiguous {
+        /// The folder.
+        folder: PathBuf,
+        /// The candidates.
+        files: Vec<PathBuf>,
+    },
+
+    /// A file that is not what its name says, or is cut short.
+    #[error("`{}` is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+
+    /// A tensor whose place in its file cannot be right.
+    #[error("tensor `{tensor}` in `{}`: {what}", path.display())]
+    DamagedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        what: String,
+    },
+
+    /// A file that is sound but says something Arrakis does not do.
+    #[error("`{}`: {what} is not supported", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+
+    /// A shard that the index names does not exist.
+    #[error("`{}` puts tensor `{tensor}` in `{shard}`, which does not exist beside it", index.display())]
+    MissingShard {
+        /// The index.
+        index: PathBuf,
+        /// The shard.
+        shard: String,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// A tensor is not in the shard in which the index puts it.
+    #[error("`{}` has no tensor `{tensor}`, though the index puts it there", shard.display())]
+    MissingFromShard {
+        /// The shard.
+        shard: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// Two files, or two names in one file, give the same tensor.
+    #[error("tensor `{tensor}` is given twice, in `{}` and in `{}`", first.display(), second.display())]
+    Duplicate {
+        /// The tensor.
+        tensor: String,
+        /// The first file.
+        first: PathBuf,
+        /// The second file.
+        second: PathBuf,
+    },
+
+    /// A tensor was asked for that the checkpoint does not have.
+    #[error("no tensor `{tensor}`{}", suggestion(nearest.as_deref()))]
+    NoSuchTensor {
+        /// The tensor.
+        tensor: String,
+        /// The nearest name there is.
+        nearest: Option<String>,
+    },
+
+    /// LibTorch would not make the tensor.
+    #[error("LibTorch refused tensor `{tensor}`: {cause}")]
+    Torch {
+        /// The tensor.
+        tensor: String,
+        /// What the system said.
+        cause: String,
+    },
+
+    /// The checkpoint has no tokenizer.
+    #[error("no tokenizer: looked for {}; give token ids instead of text", listed(looked))]
+    NoTokenizer {
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+
+    /// The tokenizer's file cannot be used.
+    #[error("tokenizer of `{}`: {what}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+
+    /// A text that should be one token is several, or none.
+    #[error("`{text}` is not one token: it splits into {}", pieces_listed(pieces))]
+    NotOneToken {
+        /// The text.
+        text: String,
+        /// The tokens it splits into.
+        pieces: Vec<String>,
+    },
+
+    /// A token id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    NoSuchToken {
+        /// The id.
+        id: i64,
+        /// How many tokens there are.
+        vocab: usize,
+    },
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    joined(paths.iter().map(|path| path.display().to_string()))
+}
+
+fn pieces_listed(pieces: &[String]) -> String {
+    if pieces.is_empty() { "nothing".to_owned() } else { joined(pieces.iter().cloned()) }
+}
+
+fn joined(items: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    for (i, item) in items.enumerate() {
+        let _ = write!(text, "{}`{item}`", if i == 0 { "" } else { ", " });
+    }
+    text
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; the nearest is `{name}`"))
+}

@@ -1,0 +1,171 @@
+//! One file mapped into memory, and tensors that lie in it without a copy.
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{MmapOptions, MmapRaw};
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// A file mapped copy-on-write; it stays mapped until the last tensor in it is dropped.
+///
+/// Pages come from the page cache when they are first touched. They are not populated ahead: on a writable private
+/// map that copies each of them, and on a read-only one it is no quicker than the faults.
+/// The file must not be cut short meanwhile: touching a lost page kills the process.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    path: PathBuf,
+    map: MmapRaw,
+}
+
+impl Mapped {
+    pub(crate) fn open(path: &Path) -> Result<Arc<Self>> {
+        let io = |cause| Error::Io { path: path.to_owned(), cause };
+        let file = File::open(path).map_err(io)?;
+        let meta = file.metadata().map_err(io)?;
+        if !meta.is_file() {
+            return Err(Error::Damaged { path: path.to_owned(), what: "not a regular file".to_owned() });
+        }
+        if meta.len() == 0 {
+            return Err(Error::Damaged { path: path.to_owned(), what: "the file is empty".to_owned() });
+        }
+        // SAFETY: the map is private, so nothing written through it reaches the file or another process; that nobody
+        // cuts the file short while it is mapped is what this type's documentation asks.
+        let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(io)?;
+        Ok(Arc::new(Self { path: path.to_owned(), map: map.into() }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the map is `len` readable bytes and lives as long as `self`. Weights are frozen, so nothing writes
+        // to them through a tensor while they are read here.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr(), self.map.len()) }
+    }
+
+    /// The elements at `range`, on the CPU; without a copy unless they are not aligned.
+    ///
+    /// `range` must lie in the file and hold exactly the elements of `shape`; anything else is refused.
+    pub(crate) fn tensor(
+        self: &Arc<Self>,
+        name: &str,
+        range: Range<usize>,
+        shape: &[i64],
+        kind: Kind,
+    ) -> Result<Tensor> {
+        let refused = |cause: &str| Error::Torch { tensor: name.to_owned(), cause: cause.to_owned() };
+        let bytes = self.bytes().get(range.clone()).ok_or_else(|| refused("it ends after its file"))?;
+        let size = kind.elt_size_in_bytes();
+        let count = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+        if count.and_then(|n| n.checked_mul(size)) != Some(bytes.len()) {
+            return Err(refused("its bytes do not fit its shape"));
+        }
+        if bytes.is_empty() {
+            return Tensor::f_empty(shape, (kind, tch::Device::Cpu)).map_err(|e| refused(&e.to_string()));
+        }
+        if !bytes.as_ptr().addr().is_multiple_of(size) {
+            return Tensor::f_from_data_size(bytes, shape, kind).map_err(|e| refused(&e.to_string()));
+        }
+        let mut strides = vec![1_i64; shape.len()];
+        for axis in (1..shape.len()).rev() {
+            strides[axis - 1] = strides[axis] * shape[axis];
+        }
+        let dtype = dtype(kind).ok_or_else(|| refused("LibTorch cannot map its dtype"))?;
+        let mut handle = std::ptr::null_mut();
+        let owner = Arc::into_raw(Arc::clone(self)).cast_mut().cast();
+        // SAFETY: `data` is the start of `bytes`, which hold `shape` elements of `kind`, are aligned for it, and are
+        // kept alive by `owner` until LibTorch calls `release`, once. The map is writable, as a tensor's data must
+        // be. Sizes and strides have `ndim` entries and are copied before the call returns.
+        let code = unsafe {
+            torch_from_blob(
+                self.map.as_mut_ptr().add(range.start).cast(),
+                shape.len() as i64,
+                shape.as_ptr(),
+                strides.as_ptr(),
+                0,
+                dtype,
+                aoti_torch_device_type_cpu(),
+                -1,
+                &raw mut handle,
+                aoti_torch_layout_strided(),
+                std::ptr::null(),
+                0,
+                Some(release),
+                owner,
+            )
+        };
+        if code != 0 || handle.is_null() {
+            // Whether `release` ran is not known here, so the map is left to the end of the process.
+            return Err(refused("`torch_from_blob` failed"));
+        }
+        // SAFETY: on success `handle` is a new reference to an `at::Tensor`, which is what tch owns.
+        Ok(unsafe { Tensor::from_ptr(handle.cast()) })
+    }
+}
+
+/// Gives back the reference that a tensor held on its map.
+unsafe extern "C" fn release(_data: *mut c_void, owner: *mut c_void) {
+    // SAFETY: `owner` came from `Arc::into_raw` of an `Arc<Mapped>`, and LibTorch calls this once per tensor storage.
+    drop(unsafe { Arc::from_raw(owner.cast_const().cast::<Mapped>()) });
+}
+
+/// LibTorch's number for a dtype, as its C functions want it.
+fn dtype(kind: Kind) -> Option<i32> {
+    // SAFETY: these functions take nothing and return a constant.
+    unsafe {
+        Some(match kind {
+            Kind::Bool => aoti_torch_dtype_bool(),
+            Kind::Uint8 => aoti_torch_dtype_uint8(),
+            Kind::Int8 => aoti_torch_dtype_int8(),
+            Kind::Int16 => aoti_torch_dtype_int16(),
+            Kind::Int => aoti_torch_dtype_int32(),
+            Kind::Int64 => aoti_torch_dtype_int64(),
+            Kind::Half => aoti_torch_dtype_float16(),
+            Kind::BFloat16 => aoti_torch_dtype_bfloat16(),
+            Kind::Float => aoti_torch_dtype_float32(),
+            Kind::Double => aoti_torch_dtype_float64(),
+            _ => return None,
+        })
+    }
+}
+
+// LibTorch 2.11, `torch/csrc/stable/c/shim.h` and `torch/csrc/inductor/aoti_torch/c/shim.h`.
+unsafe extern "C" {
+    fn torch_from_blob(
+        data: *mut c_void,
+        ndim: i64,
+        sizes: *const i64,
+        strides: *const i64,
+        storage_offset: i64,
+        dtype: i32,
+        device_type: i32,
+        device_index: i32,
+        handle: *mut *mut c_void,
+        layout: i32,
+        opaque_metadata: *const u8,
+        opaque_metadata_size: i64,
+        deleter: Option<unsafe extern "C" fn(*mut c_void, *mut c_void)>,
+        deleter_ctx: *mut c_void,
+    ) -> i32;
+    fn aoti_torch_device_type_cpu() -> i32;
+    fn aoti_torch_layout_strided() -> i32;
+    fn aoti_torch_dtype_bool() -> i32;
+    fn aoti_torch_dtype_uint8() -> i32;
+    fn aoti_torch_dtype_int8() -> i32;
+    fn aoti_torch_dtype_int16() -> i32;
+    fn aoti_torch_dtype_int32() -> i32;
+    fn aoti_torch_dtype_int64() -> i32;
+    fn aoti_torch_dtype_float16() -> i32;
+    fn aoti_torch_dtype_bfloat16() -> i32;
+    fn aoti_torch_dtype_float32() -> i32;
+    fn aoti_torch_dtype_float64() -> i32;
+}

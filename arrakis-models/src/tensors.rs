@@ -1,0 +1,114 @@
+//! The named tensors of one or several mapped files.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::mapped::Mapped;
+
+/// Named tensors, mapped and not yet read.
+///
+/// Tensors handed out share memory with the map and with each other: they are frozen weights, never written in place.
+#[derive(Debug, Default)]
+pub struct Tensors {
+    stored: BTreeMap<String, Stored>,
+}
+
+/// Where a tensor lies and what must be undone to have it.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) file: Arc<Mapped>,
+    pub(crate) bytes: Range<usize>,
+    /// Shape as stored, outermost axis first.
+    pub(crate) shape: Vec<i64>,
+    pub(crate) kind: Kind,
+}
+
+impl Stored {
+    fn read(&self, name: &str) -> Result<Tensor> {
+        self.file.tensor(name, self.bytes.clone(), &self.shape, self.kind)
+    }
+}
+
+impl Tensors {
+    /// Names in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.stored.keys().map(String::as_str)
+    }
+
+    /// Number of tensors.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.stored.len()
+    }
+
+    /// Whether there are no tensors.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stored.is_empty()
+    }
+
+    /// Shape of the tensor that [`get`](Self::get) gives.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        self.stored.get(name).map(|stored| stored.shape.as_slice())
+    }
+
+    /// Kind of the tensor that [`get`](Self::get) gives.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.stored.get(name).map(|stored| stored.kind)
+    }
+
+    /// The tensor, on the CPU, in the dtype it is stored in.
+    ///
+    /// What the file holds as it is wanted is not copied.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] with the nearest name, or [`Error::Torch`].
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        match self.stored.get(name) {
+            Some(stored) => stored.read(name),
+            None => Err(Error::NoSuchTensor { tensor: name.to_owned(), nearest: self.nearest(name) }),
+        }
+    }
+
+    /// Bytes that all tensors take in their files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.stored.values().map(|stored| stored.bytes.len() as u64).sum()
+    }
+
+    /// The file that a tensor lies in.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        self.stored.get(name).map(|stored| stored.file.path())
+    }
+
+    pub(crate) fn insert(&mut self, name: String, stored: Stored) -> Result<()> {
+        match self.stored.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(stored);
+                Ok(())
+            }
+            Entry::Occupied(place) => Err(Error::Duplicate {
+                tensor: place.key().clone(),
+                first: place.get().file.path().to_owned(),
+                second: stored.file.path().to_owned(),
+            }),
+        }
+    }
+
+    fn nearest(&self, name: &str) -> Option<String> {
+        self.names()
+            .map(|other| (strsim::jaro_winkler(name, other), other))
+            .filter(|(likeness, _)| *likeness > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, other)| other.to_owned())
+    }
+}

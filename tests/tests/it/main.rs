@@ -1,0 +1,6 @@
+//! The one integration-test binary of the workspace.
+
+// A test that meets the unexpected should panic, and bit equality is what the tests are about.
+#![allow(clippy::unwrap_used, clippy::float_cmp)]
+
+mod storage;

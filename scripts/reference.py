@@ -19,7 +19,7 @@ A reference file holds, for CASE `plain`, `leftpad` (row 1 padded on the left) a
 
     CASE.input_ids, CASE.attention_mask, CASE.position_ids    [batch, pos]; positions count the real tokens
     CASE.f64.logits, CASE.f32.logits                          [batch, pos, vocab]
-    CASE.f64.hidden_states.I                                  [batch, pos, d_model]; the last one is after the final norm
+    CASE.f64.hidden_states.I, CASE.f32.hidden_states.I        [batch, pos, d_model]; the last one is after the final norm
     CASE.f64.final_norm_input                                 [batch, pos, d_model]
     CASE.f64.attentions.I                                     [batch, head, query, key], after the softmax
     leftpad_defaultpos.f64.logits                             learned positions only: the leftpad case at positions 0, 1, ..

@@ -65,6 +65,14 @@ impl<'a> Tap<'a> {
         if self.hooks.watches(point) { self.hooks.visit(point, value) } else { Ok(value) }
     }
 
+    /// As [`at`](Tap::at), and whether the value that flows on is another one.
+    pub fn at_noting(&mut self, site: Site, value: Tensor) -> Result<(Tensor, bool)> {
+        let before = value.data_ptr();
+        let after = self.at(site, value)?;
+        let edited = after.data_ptr() != before;
+        Ok((after, edited))
+    }
+
     /// The point of `site` here.
     #[must_use]
     pub const fn point(&self, site: Site) -> HookPoint {

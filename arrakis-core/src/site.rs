@@ -1,7 +1,6 @@
 //! Kinds of activation, and the points of a model where they flow.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use serde::{Serialize, Serializer};
 
@@ -34,7 +33,7 @@ pub enum AxisKind {
 }
 
 /// A kind of activation, under TransformerLens' name; an open set that other crates may add to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Site {
     name: &'static str,
     axes: &'static [AxisKind],
@@ -163,20 +162,6 @@ impl Site {
     #[must_use]
     pub const fn global(self) -> HookPoint {
         HookPoint { site: self, layer: None }
-    }
-}
-
-impl PartialEq for Site {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Site {}
-
-impl Hash for Site {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
     }
 }
 

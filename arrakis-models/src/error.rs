@@ -169,6 +169,66 @@ pub enum Error {
         pieces: Vec<String>,
     },
 
+    /// A config without a known `model_type`.
+    #[error("family `{family}` is not known; known are {}", known.join(", "))]
+    UnknownFamily {
+        /// What the config says.
+        family: String,
+        /// The families there are.
+        known: Vec<&'static str>,
+    },
+
+    /// A config field that is missing, is not honoured or has a value that is not.
+    #[error("config of family `{family}`: {what}")]
+    Config {
+        /// The family.
+        family: String,
+        /// What is wrong, naming the field.
+        what: String,
+    },
+
+    /// A tensor that the family needs and the checkpoint lacks.
+    #[error("the checkpoint has no tensor `{tensor}`{}", suggestion(nearest.as_deref()))]
+    MissingWeight {
+        /// The tensor.
+        tensor: String,
+        /// The tensor there is that is most like it.
+        nearest: Option<String>,
+    },
+
+    /// Tensors that nothing in the family reads.
+    #[error("the checkpoint has tensors that this family does not read: {}", joined(tensors.iter().cloned()))]
+    LeftoverWeights {
+        /// The tensors.
+        tensors: Vec<String>,
+    },
+
+    /// A tensor of another shape than the config says.
+    #[error("tensor `{tensor}` has shape {found:?} where the config asks for {expected:?}")]
+    WrongShape {
+        /// The tensor.
+        tensor: String,
+        /// What the config asks for.
+        expected: Vec<i64>,
+        /// What the checkpoint has.
+        found: Vec<i64>,
+    },
+
+    /// An unembedding that the config ties to the embedding and the checkpoint stores with other values.
+    #[error(
+        "`{unembed}` is stored with other values than `{embed}`, and the config ties them; say `tie_word_embeddings: false`"
+    )]
+    Untied {
+        /// The unembedding.
+        unembed: String,
+        /// The embedding.
+        embed: String,
+    },
+
+    /// An error of the core.
+    #[error(transparent)]
+    Core(#[from] arrakis_core::Error),
+
     /// A token id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     NoSuchToken {
@@ -197,4 +257,19 @@ fn joined(items: impl Iterator<Item = String>) -> String {
 
 fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; the nearest is `{name}`"))
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Core(error.into())
+    }
+}
+
+impl From<Error> for arrakis_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => error,
+            error => Self::Other(Box::new(error)),
+        }
+    }
 }

@@ -1,11 +1,33 @@
 //! Checkpoints, tokenizers, one decoder and the families of Arrakis.
 
+pub mod architecture;
+mod attention;
+mod block;
 pub mod checkpoint;
+mod config;
+mod decoder;
+mod digest;
 pub mod error;
+mod families;
+mod linear;
+mod load;
 mod mapped;
+mod mask;
+mod mlp;
+mod names;
+mod norm;
+mod points;
+pub mod rope;
 mod safetensors;
 pub mod tensors;
+pub mod tokenizer;
+mod weights;
 
+pub use architecture::Architecture;
 pub use checkpoint::Checkpoint;
+pub use decoder::Decoder;
 pub use error::{Error, Result};
+pub use families::families;
+pub use load::{LoadOptions, load};
 pub use tensors::Tensors;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,186 @@
+//! Causal self-attention: fused where nobody watches scores or pattern, step by step where somebody does.
+
+use arrakis_core::{Error, Result, Site, Tap};
+use tch::{Kind, Tensor};
+
+use crate::linear::Linear;
+use crate::mask::Mask;
+use crate::norm::Norm;
+use crate::rope::Rotation;
+
+/// The attention half of a block.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) o: Linear,
+    pub(crate) n_heads: i64,
+    pub(crate) n_kv_heads: i64,
+    pub(crate) d_head: i64,
+    pub(crate) score_scale: f64,
+}
+
+/// What a pass knows beside the residual stream.
+pub(crate) struct Surroundings<'a> {
+    /// The rotation of the positions of this pass.
+    pub(crate) rotation: Option<&'a Rotation>,
+    /// The rotation of all keys, where cached keys are kept unrotated.
+    pub(crate) key_rotation: Option<&'a Rotation>,
+    pub(crate) mask: &'a Mask,
+    /// Keys and values seen before: `[batch, kv_head, key, d_head]`.
+    pub(crate) past: Option<&'a (Tensor, Tensor)>,
+}
+
+/// What the three projections read: `[batch, pos, d_model]`, or `[batch, pos, head, d_model]` where heads were split.
+pub(crate) struct Inputs {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+}
+
+impl Attention {
+    /// The inputs of the projections from the residual stream before the block; and that stream normalised.
+    pub(crate) fn inputs(&self, norm: &Norm, resid_pre: &Tensor, tap: &mut Tap<'_>) -> Result<(Inputs, Tensor)> {
+        let split = self.split_inputs(resid_pre, tap)?;
+        let (shared, edited) = norm.tapped(resid_pre, tap, Site::LN1_SCALE, Site::LN1_NORMALIZED)?;
+        if let (Some(site), true) = (edited, split.iter().any(Option::is_some)) {
+            let why = "has no effect on heads whose inputs are split in the same run; edit `hook_q_input`, \
+                       `hook_k_input`, `hook_v_input` or `hook_attn_in` in its place";
+            return Err(Error::Edit { point: tap.point(site), why: why.into() });
+        }
+        let normed =
+            |input: Option<Tensor>| input.map_or_else(|| Ok(shared.shallow_clone()), |input| norm.apply(&input));
+        let [q, k, v] = split;
+        Ok((Inputs { q: normed(q)?, k: normed(k)?, v: normed(v)? }, shared))
+    }
+
+    /// The residual stream once for each head, where anyone watches that.
+    fn split_inputs(&self, resid_pre: &Tensor, tap: &mut Tap<'_>) -> Result<[Option<Tensor>; 3]> {
+        let by_head = |heads: i64| -> Result<Tensor> {
+            let size = resid_pre.size();
+            Ok(resid_pre.f_unsqueeze(2)?.f_expand([size[0], size[1], heads, size[2]], false)?)
+        };
+        let common =
+            if tap.watches(Site::ATTN_IN) { Some(tap.at(Site::ATTN_IN, by_head(self.n_heads)?)?) } else { None };
+        let mut split = |site: Site, heads: i64| -> Result<Option<Tensor>> {
+            if !tap.watches(site) {
+                return Ok(common.as_ref().map(Tensor::shallow_clone));
+            }
+            let input = common.as_ref().map_or_else(|| by_head(heads), |common| Ok(common.shallow_clone()))?;
+            Ok(Some(tap.at(site, input)?))
+        };
+        Ok([
+            split(Site::Q_INPUT, self.n_heads)?,
+            split(Site::K_INPUT, self.n_kv_heads)?,
+            split(Site::V_INPUT, self.n_kv_heads)?,
+        ])
+    }
+
+    /// What attention writes (`[batch, pos, d_model]`), and the keys and values of everything seen.
+    pub(crate) fn apply(
+        &self,
+        inputs: &Inputs,
+        around: &Surroundings<'_>,
+        tap: &mut Tap<'_>,
+    ) -> Result<(Tensor, (Tensor, Tensor))> {
+        let q = tap.at(Site::Q, self.project(&self.q, &inputs.q, self.n_heads)?)?;
+        let k = tap.at(Site::K, self.project(&self.k, &inputs.k, self.n_kv_heads)?)?;
+        let v = tap.at(Site::V, self.project(&self.v, &inputs.v, self.n_kv_heads)?)?;
+        let (q, k, kept) = rotate(&q, &k, around, tap)?;
+        let v = v.f_transpose(1, 2)?;
+        let (kept, k, v) = match around.past {
+            None => (kept, k, v),
+            Some((past_k, past_v)) => {
+                let kept = Tensor::f_cat(&[past_k, &kept], 2)?;
+                let v = Tensor::f_cat(&[past_v, &v], 2)?;
+                let k = match around.key_rotation {
+                    Some(rotation) => rotation.apply(&kept.f_transpose(1, 2)?)?.f_transpose(1, 2)?,
+                    None => kept.shallow_clone(),
+                };
+                (kept, k, v)
+            }
+        };
+        let mixed = self.mix(&q, &k, &v, around.mask, tap)?;
+        let z = tap.at(Site::Z, mixed.f_transpose(1, 2)?)?;
+        Ok((self.write(&z, tap)?, (kept, v)))
+    }
+
+    fn project(&self, map: &Linear, input: &Tensor, heads: i64) -> Result<Tensor> {
+        let size = input.size();
+        if size.len() == 3 {
+            return Ok(map.apply(input)?.f_view([size[0], size[1], heads, self.d_head])?);
+        }
+        let weight = map.weight.f_view([size[3], heads, self.d_head])?;
+        let projected = Tensor::f_einsum("bphm,mhd->bphd", &[input, &weight], None::<i64>)?;
+        match &map.bias {
+            Some(bias) => Ok(projected.f_add(&bias.f_view([heads, self.d_head])?)?),
+            None => Ok(projected),
+        }
+    }
+
+    /// Values mixed by the pattern: `[batch, head, pos, d_head]`.
+    fn mix(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, tap: &mut Tap<'_>) -> Result<Tensor> {
+        if tap.watches_any(&[Site::ATTN_SCORES, Site::PATTERN]) {
+            self.mix_step_by_step(q, k, v, mask, tap)
+        } else {
+            self.mix_fused(q, k, v, mask)
+        }
+    }
+
+    fn mix_fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let (allowed, causal) = match mask {
+            Mask::Open => (None, false),
+            Mask::Causal(_) => (None, true),
+            Mask::Some(allowed) => (Some(allowed), false),
+        };
+        let grouped = self.n_kv_heads != self.n_heads;
+        let scale = Some(self.score_scale);
+        Ok(Tensor::f_scaled_dot_product_attention(q, k, v, allowed, 0.0, causal, scale, grouped)?)
+    }
+
+    /// Grouped heads share their keys without repeating them: the queries of a group are stacked along positions.
+    fn mix_step_by_step(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let (batch, queries, keys) = (q.size()[0], q.size()[2], k.size()[2]);
+        let stacked = [batch, self.n_kv_heads, self.n_heads / self.n_kv_heads * queries, -1];
+        let whole = [batch, self.n_heads, queries, -1];
+        let scores = q.f_reshape(stacked)?.f_matmul(&k.f_transpose(2, 3)?)?.f_mul_scalar(self.score_scale)?;
+        let scores = scores.f_view([batch, self.n_heads, queries, keys])?;
+        let scores = match mask.allowed() {
+            Some(allowed) => scores.f_masked_fill(&allowed.f_logical_not()?, f64::NEG_INFINITY)?,
+            None => scores,
+        };
+        let scores = tap.at(Site::ATTN_SCORES, scores)?;
+        let kind = scores.kind();
+        let wide = if matches!(kind, Kind::BFloat16 | Kind::Half) { Kind::Float } else { kind };
+        let pattern = tap.at(Site::PATTERN, scores.f_softmax(-1, wide)?.f_to_kind(kind)?)?;
+        Ok(pattern.f_reshape(stacked)?.f_matmul(v)?.f_view(whole)?)
+    }
+
+    /// What the heads write: `[batch, pos, d_model]`.
+    fn write(&self, z: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let size = z.size();
+        if !tap.watches(Site::RESULT) {
+            return self.o.apply(&z.f_reshape([size[0], size[1], self.n_heads * self.d_head])?);
+        }
+        let weight = self.o.weight.f_reshape([self.n_heads, self.d_head, -1])?;
+        let result = tap.at(Site::RESULT, Tensor::f_einsum("bphd,hdm->bphm", &[z, &weight], None::<i64>)?)?;
+        let sum = result.f_sum_dim_intlist(2, false, None::<Kind>)?;
+        match &self.o.bias {
+            Some(bias) => Ok(sum.f_add(bias)?),
+            None => Ok(sum),
+        }
+    }
+}
+
+/// Queries and keys as `[batch, head, pos, d_head]`, rotated; and the keys as they are to be cached.
+fn rotate(q: &Tensor, k: &Tensor, around: &Surroundings<'_>, tap: &mut Tap<'_>) -> Result<(Tensor, Tensor, Tensor)> {
+    let Some(rotation) = around.rotation else {
+        let k = k.f_transpose(1, 2)?;
+        return Ok((q.f_transpose(1, 2)?, k.shallow_clone(), k));
+    };
+    let rotated_q = tap.at(Site::ROT_Q, rotation.apply(&q)?)?.f_transpose(1, 2)?;
+    let rotated_k = tap.at(Site::ROT_K, rotation.apply(&k)?)?.f_transpose(1, 2)?;
+    let kept = if around.key_rotation.is_some() { k.f_transpose(1, 2)? } else { rotated_k.shallow_clone() };
+    Ok((rotated_q, rotated_k, kept))
+}

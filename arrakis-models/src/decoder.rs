@@ -1,0 +1,362 @@
+//! The one decoder: every family is this forward pass with another architecture.
+
+use std::sync::{Arc, OnceLock};
+
+use arrakis_core::{
+    Dims, Error, HookPoint, Input, KeyValues, Logits, Model, Output, Pass, Result, Site, Tap, WeightPoint, last_real,
+    unknown_weight,
+};
+use tch::{Device, Kind, Tensor};
+
+use crate::architecture::{Architecture, EmbedScale, Positions, Window};
+use crate::attention::Surroundings;
+use crate::block::Block;
+use crate::linear::Linear;
+use crate::mask::Masks;
+use crate::norm::Norm;
+use crate::tokenizer::Tokenizer;
+use crate::{digest, weights};
+
+/// A causal transformer with its weights.
+pub struct Decoder {
+    pub(crate) architecture: Architecture,
+    pub(crate) embed: Tensor,
+    pub(crate) pos_embed: Option<Tensor>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) ln_final: Norm,
+    pub(crate) unembed: Linear,
+    pub(crate) points: Vec<HookPoint>,
+    pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    pub(crate) digest: OnceLock<String>,
+}
+
+/// What the blocks of a pass share.
+struct Positioning {
+    positions: Tensor,
+    all_positions: Tensor,
+    real: Option<Tensor>,
+    length: usize,
+}
+
+impl Decoder {
+    /// The mathematics, without the weights.
+    #[must_use]
+    pub const fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The tokenizer, if the checkpoint has one.
+    #[must_use]
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_deref()
+    }
+
+    fn needed_tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_deref().ok_or(Error::NoTokenizer)
+    }
+
+    fn embedding(&self, input: &Input<'_>, place: &Positioning, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let tokens = match input {
+            Input::Residual(residual) => return Ok(residual.shallow_clone()),
+            Input::Tokens(tokens) => tap.at(Site::TOKENS, tokens.f_to_device(self.device())?)?,
+        };
+        let mut embedded = Tensor::f_embedding(&self.embed, &tokens, -1, false, false)?;
+        if let EmbedScale::RootDModel = self.architecture.embed_scale {
+            let scale = Tensor::f_from_slice(&[(self.architecture.dims.d_model as f64).sqrt()])?;
+            embedded = embedded.f_mul(&scale.f_to_kind(self.kind())?.f_to_device(self.device())?)?;
+        }
+        let embedded = tap.at(Site::EMBED, embedded)?;
+        let Some(table) = &self.pos_embed else { return Ok(embedded) };
+        let learned = Tensor::f_embedding(table, &place.positions.f_to_device(self.device())?, -1, false, false)?;
+        let learned = tap.at(Site::POS_EMBED, learned.f_expand_as(&embedded)?)?;
+        Ok(embedded.f_add(&learned)?)
+    }
+
+    /// Positions, padding and length of the text that a pass completes.
+    fn positioning(&self, pass: &Pass<'_>, batch: i64, len: i64) -> Result<Positioning> {
+        let past = pass.past.map_or(0, KeyValues::len);
+        let real = joined_mask(pass.past.and_then(|past| past.mask.as_ref()), pass.mask, batch, past, len)?;
+        let positions = match (pass.positions, pass.mask, pass.past) {
+            (Some(positions), ..) => positions.shallow_clone(),
+            (None, None, None) => Tensor::f_arange(len, (Kind::Int64, Device::Cpu))?.f_unsqueeze(0)?,
+            (None, mask, past) => {
+                let steps = match mask {
+                    Some(mask) => mask.f_to_kind(Kind::Int64)?,
+                    None => Tensor::f_ones([batch, len], (Kind::Int64, Device::Cpu))?,
+                };
+                let before = past.map(|past| past.positions.f_amax([1], true)).transpose()?;
+                let counted = steps.f_cumsum(1, None::<Kind>)?.f_sub_scalar(1)?;
+                let counted = match before {
+                    Some(last) => counted.f_add(&last.f_add_scalar(1)?)?,
+                    None => counted,
+                };
+                counted.f_clamp_min(0)?
+            }
+        };
+        let all_positions = match pass.past {
+            Some(past) => Tensor::f_cat(&[&past.positions, &positions.f_expand([batch, len], false)?], 1)?,
+            None => positions.shallow_clone(),
+        };
+        let length = all_positions.f_max()?.f_int64_value(&[])? + 1;
+        self.check_length(length)?;
+        Ok(Positioning { positions, all_positions, real, length: length as usize })
+    }
+
+    fn check_length(&self, length: i64) -> Result<()> {
+        let context = self.architecture.dims.context as i64;
+        let stretches = matches!(&self.architecture.positions, Positions::Rotary(rope) if rope.depends_on_length());
+        if length > context && !stretches { Err(Error::TooLong { len: length, context }) } else { Ok(()) }
+    }
+
+    fn check_input(&self, input: &Input<'_>) -> Result<(i64, i64)> {
+        let wrong = |what: &str, size: &[i64], wanted: &str| {
+            Err(Error::Invalid { what: what.into(), why: format!("shape {size:?} where {wanted} is wanted") })
+        };
+        match input {
+            Input::Tokens(tokens) => {
+                let [batch, len] = tokens.size()[..] else {
+                    return wrong("token ids", &tokens.size(), "[batch, pos]");
+                };
+                if batch == 0 || len == 0 {
+                    return Err(Error::EmptyPrompt);
+                }
+                check_vocabulary(tokens, self.architecture.dims.vocab as i64)?;
+                Ok((batch, len))
+            }
+            Input::Residual(residual) => match residual.size()[..] {
+                [batch, len, width] if width == self.architecture.dims.d_model as i64 && batch * len > 0 => {
+                    if residual.kind() != self.kind() {
+                        let why = format!("kind {:?} where the model is {:?}", residual.kind(), self.kind());
+                        return Err(Error::Invalid { what: "residual stream".into(), why });
+                    }
+                    Ok((batch, len))
+                }
+                _ => wrong("residual stream", &residual.size(), "[batch, pos, d_model]"),
+            },
+        }
+    }
+
+    fn layers(&self, pass: &Pass<'_>) -> Result<std::ops::Range<usize>> {
+        let n_layers = self.architecture.dims.n_layers;
+        let stop = pass.stop_at.unwrap_or(n_layers);
+        for (what, layer) in [("stop_at layer", stop), ("start_at layer", pass.start_at)] {
+            if layer > n_layers {
+                return Err(Error::OutOfRange { what: what.into(), index: layer as i64, len: n_layers as i64 });
+            }
+        }
+        if pass.start_at > stop || (pass.start_at > 0 && matches!(pass.input, Input::Tokens(_))) {
+            let why = "a pass starts at a layer from a residual stream, and stops at a later one".into();
+            return Err(Error::Invalid { what: format!("layers {}..{stop}", pass.start_at), why });
+        }
+        if pass.past.is_some_and(|past| past.layers.len() != n_layers) {
+            let why = format!("it has other blocks than this model's {n_layers}");
+            return Err(Error::Invalid { what: "key-value state".into(), why });
+        }
+        if (pass.past.is_some() || pass.keep_past) && (pass.start_at > 0 || stop < n_layers) {
+            let why = "keys and values are kept by passes through the whole model only".into();
+            return Err(Error::Invalid { what: "key-value state".into(), why });
+        }
+        Ok(pass.start_at..stop)
+    }
+
+    fn run(&self, pass: &mut Pass<'_>) -> Result<Output> {
+        let (batch, len) = self.check_input(&pass.input)?;
+        let layers = self.layers(pass)?;
+        let place = self.positioning(pass, batch, len)?;
+        let past_len = pass.past.map_or(0, KeyValues::len);
+        let windows = &self.architecture.windows;
+        let masks = Masks::new(windows, past_len, len, place.real.as_ref(), self.device())?;
+        let (rotation, key_rotation) = match &self.architecture.positions {
+            Positions::Learned => (None, None),
+            Positions::Rotary(rope) => {
+                let rotation = |positions| rope.rotation(positions, place.length, self.kind(), self.device());
+                let keys = if rope.depends_on_length() { Some(rotation(&place.all_positions)?) } else { None };
+                (Some(rotation(&place.positions)?), keys)
+            }
+        };
+        let mut tap = Tap::new(&mut *pass.hooks);
+        let mut resid = self.embedding(&pass.input, &place, &mut tap)?;
+        let mut seen = Vec::new();
+        for layer in layers {
+            let around = Surroundings {
+                rotation: rotation.as_ref(),
+                key_rotation: key_rotation.as_ref(),
+                mask: masks.of(windows.get(layer).copied().unwrap_or(Window::Causal)),
+                past: pass.past.and_then(|past| past.layers.get(layer)),
+            };
+            let (after, key_value) = self.blocks[layer].apply(resid, &around, &mut tap.block(layer))?;
+            resid = after;
+            if pass.keep_past {
+                seen.push(key_value);
+            }
+        }
+        let past = if pass.keep_past {
+            let positions = place.all_positions.f_expand([batch, past_len + len], false)?.f_contiguous()?;
+            Some(KeyValues { layers: seen, positions, mask: place.real.as_ref().map(Tensor::shallow_clone) })
+        } else {
+            None
+        };
+        let logits = if pass.stop_at.is_some() {
+            None
+        } else {
+            self.wanted_logits(&resid, &pass.logits, place.real.as_ref(), &mut tap)?
+        };
+        Ok(Output { residual: resid, logits, past })
+    }
+
+    fn wanted_logits(
+        &self,
+        resid: &Tensor,
+        wanted: &Logits,
+        real: Option<&Tensor>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Option<Tensor>> {
+        let sites = [Site::LN_FINAL_SCALE, Site::LN_FINAL_NORMALIZED];
+        if *wanted == Logits::None && !tap.watches_any(&sites) {
+            return Ok(None);
+        }
+        let normalized = self.ln_final.tapped(resid, tap, sites[0], sites[1])?.0;
+        let size = normalized.size();
+        let (batch, len, width) = (size[0], size[1], size[2]);
+        let chosen = match wanted {
+            Logits::None => return Ok(None),
+            Logits::All => normalized,
+            Logits::Last => {
+                let real = real.map(|real| real.f_narrow(1, real.size()[1] - len, len)).transpose()?;
+                let last = last_real(real.as_ref(), batch, len)?.f_to_device(self.device())?;
+                normalized.f_gather(1, &last.f_view([batch, 1, 1])?.f_expand([batch, 1, width], false)?, false)?
+            }
+            Logits::At(positions) => {
+                let place = |position: &i64| {
+                    let at = if *position < 0 { position + len } else { *position };
+                    if (0..len).contains(&at) {
+                        return Ok(at);
+                    }
+                    Err(Error::OutOfRange { what: "position".into(), index: *position, len })
+                };
+                let places: Vec<i64> = positions.iter().map(place).collect::<Result<_>>()?;
+                normalized.f_index_select(1, &Tensor::f_from_slice(&places)?.f_to_device(self.device())?)?
+            }
+        };
+        Ok(Some(self.unembed.apply(&chosen)?))
+    }
+
+    /// A model that shares every weight with this one.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self {
+            architecture: self.architecture.clone(),
+            embed: self.embed.shallow_clone(),
+            pos_embed: self.pos_embed.as_ref().map(Tensor::shallow_clone),
+            blocks: self.blocks.clone(),
+            ln_final: self.ln_final.clone(),
+            unembed: self.unembed.clone(),
+            points: self.points.clone(),
+            tokenizer: self.tokenizer.clone(),
+            digest: OnceLock::new(),
+        }
+    }
+}
+
+impl Model for Decoder {
+    fn dims(&self) -> &Dims {
+        &self.architecture.dims
+    }
+
+    fn kind(&self) -> Kind {
+        self.embed.kind()
+    }
+
+    fn device(&self) -> Device {
+        self.embed.device()
+    }
+
+    fn points(&self) -> &[HookPoint] {
+        &self.points
+    }
+
+    fn forward(&self, mut pass: Pass<'_>) -> Result<Output> {
+        let _off = (!pass.record).then(tch::no_grad_guard);
+        self.run(&mut pass)
+    }
+
+    fn unembed(&self, residual: &Tensor) -> Result<Tensor> {
+        self.unembed.apply(&self.ln_final.apply(residual)?)
+    }
+
+    fn weights(&self) -> Vec<WeightPoint> {
+        weights::list(self)
+    }
+
+    fn weight(&self, weight: WeightPoint) -> Result<Tensor> {
+        weights::get(self, weight).ok_or_else(|| unknown_weight(&weight.to_string(), &self.weights()))?
+    }
+
+    fn with_weights(&self, edits: Vec<(WeightPoint, Tensor)>) -> Result<Box<dyn Model>> {
+        let mut edited = self.shallow_clone();
+        for (weight, value) in edits {
+            weights::set(&mut edited, weight, &value)?;
+        }
+        Ok(Box::new(edited))
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        Ok(self.needed_tokenizer()?.encode(text)?)
+    }
+
+    fn encode_piece(&self, text: &str) -> Result<Vec<i64>> {
+        Ok(self.needed_tokenizer()?.encode_piece(text)?)
+    }
+
+    fn decode(&self, tokens: &[i64]) -> Result<String> {
+        Ok(self.needed_tokenizer()?.decode(tokens)?)
+    }
+
+    fn token(&self, token: i64) -> String {
+        let text = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(token).ok());
+        text.unwrap_or_else(|| format!("[{token}]"))
+    }
+
+    fn digest(&self) -> Result<String> {
+        digest::remembered(&self.digest, || digest::of(self))
+    }
+}
+
+/// Which keys are real, past ones included: `[batch, key]`; nothing if all are.
+fn joined_mask(
+    past: Option<&Tensor>,
+    mask: Option<&Tensor>,
+    batch: i64,
+    past_len: i64,
+    len: i64,
+) -> Result<Option<Tensor>> {
+    if let Some(mask) = mask
+        && mask.size() != [batch, len]
+    {
+        let why = format!("shape {:?} for a pass of [{batch}, {len}]", mask.size());
+        return Err(Error::Invalid { what: "mask".into(), why });
+    }
+    if past.is_none() && mask.is_none() {
+        return Ok(None);
+    }
+    let part = |mask: Option<&Tensor>, len: i64| -> Result<Tensor> {
+        match mask {
+            Some(mask) => Ok(mask.f_to_kind(Kind::Bool)?.f_to_device(Device::Cpu)?),
+            None => Ok(Tensor::f_ones([batch, len], (Kind::Bool, Device::Cpu))?),
+        }
+    };
+    Ok(Some(Tensor::f_cat(&[part(past, past_len)?, part(mask, len)?], 1)?))
+}
+
+/// An error that names the first token id outside the vocabulary; LibTorch would poison a CUDA context.
+fn check_vocabulary(tokens: &Tensor, vocab: i64) -> Result<()> {
+    let tokens = tokens.f_to_device(Device::Cpu)?;
+    let (least, greatest) = (tokens.f_min()?.f_int64_value(&[])?, tokens.f_max()?.f_int64_value(&[])?);
+    if least >= 0 && greatest < vocab {
+        return Ok(());
+    }
+    let len = tokens.size()[1] as usize;
+    let ids: Vec<i64> = Vec::try_from(tokens.f_to_kind(Kind::Int64)?.f_contiguous()?.f_view([-1])?)?;
+    let wrong = ids.iter().enumerate().find(|(_, id)| !(0..vocab).contains(*id));
+    let (place, token) = wrong.map_or((0, least), |(place, id)| (place, *id));
+    Err(Error::Token { token, row: place / len, position: place % len, vocab })
+}

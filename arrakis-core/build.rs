@@ -9,13 +9,20 @@ use std::{env, fs};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     // The folder as torch-sys knows it, links and all: in the checkout the link outlives a change of the cache.
-    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
-    let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else { return };
+    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
+        return;
+    };
+    let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
+        return;
+    };
     let link = out.join("torch-lib");
     if fs::read_link(&link).ok().as_deref() != Some(lib.as_path()) {
         let _ = fs::remove_file(&link);
         if let Err(error) = symlink(&lib, &link) {
-            println!("cargo:warning=cannot link `{}` to LibTorch: {error}", link.display());
+            println!(
+                "cargo:warning=cannot link `{}` to LibTorch: {error}",
+                link.display()
+            );
         }
     }
     println!("cargo:rustc-link-search=native={}", link.display());

@@ -9,7 +9,7 @@ use crate::say;
 
 /// Runs `cargo ARGS` in the checkout and returns its exit code.
 ///
-/// `LibTorch` gets one thread: OpenMP's barriers collapse when several tests share the cores.
+/// LibTorch gets one thread: OpenMP's barriers collapse when several tests share the cores.
 pub(crate) fn run(root: &Path, args: &[&str]) -> Result<ExitCode> {
     say(format_args!("cargo {}", args.join(" ")));
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

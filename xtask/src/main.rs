@@ -1,7 +1,7 @@
-//! `cargo xtask`: sets up `LibTorch` and the demo model, and runs the two commands of the README.
+//! `cargo xtask`: sets up LibTorch and the demo model, and runs the two commands of the README.
 //!
 //! What is fetched lies in a cache outside the checkout ([`cache`]); the checkout only has links to it, which
-//! `.cargo/config.toml` and the build scripts know. Nothing here depends on `tch`, so nothing here needs `LibTorch`.
+//! `.cargo/config.toml` and the build scripts know. Nothing here depends on `tch`, so nothing here needs LibTorch.
 
 mod cache;
 mod cargo;

@@ -1,4 +1,4 @@
-//! `LibTorch`: found, or made of the CPU part of the wheel.
+//! LibTorch: found, or made of the CPU part of the wheel.
 
 use std::env::consts::{ARCH, DLL_PREFIX, DLL_SUFFIX, OS};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::cache::{self, Cache};
 use crate::wheel::Wheel;
 use crate::{link, pip, say, write_failed};
 
-/// The `LibTorch` that tch speaks.
+/// The LibTorch that tch speaks.
 const VERSION: &str = "2.11.0";
 
 /// On x86-64 Linux the wheel is a CUDA build whose CPU library needs two small libraries of CUDA, and no more.
@@ -52,7 +52,7 @@ const WHEELS: [Wheel; 3] = [
 /// Stands for the wheel's `libtorch.so`, which asks for the CUDA libraries; every linker reads it.
 const LINKER_SCRIPT: &str = "INPUT(libtorch_cpu.so libc10.so)\n";
 
-/// Finds `LibTorch`, or fetches it, and links it as `libtorch` in the checkout, where builds look for it.
+/// Finds LibTorch, or fetches it, and links it as `libtorch` in the checkout, where builds look for it.
 pub(crate) fn set_up(root: &Path) -> Result<()> {
     let ours = root.join("libtorch");
     // Cargo sets LIBTORCH to our own folder when the user has not set it.
@@ -134,7 +134,7 @@ fn fetch() -> Result<PathBuf> {
     })
 }
 
-/// Whether `folder` is a `LibTorch` that tch can be built with.
+/// Whether `folder` is a LibTorch that tch can be built with.
 ///
 /// # Errors
 /// If a library or the headers are missing, or the version is another.

@@ -20,7 +20,7 @@ pub(crate) struct Wheel {
     pub(crate) sha256: &'static str,
     /// Size of the file in MB, told before it is fetched.
     pub(crate) megabytes: u32,
-    /// The wheel's ABI tag: `none`, or that of one CPython.
+    /// The wheel's ABI tag: `none`, or that of one `CPython`.
     pub(crate) abi: &'static str,
     /// The wheel's platform tag.
     pub(crate) platform: &'static str,

@@ -19,10 +19,7 @@ fn main() {
     if fs::read_link(&link).ok().as_deref() != Some(lib.as_path()) {
         let _ = fs::remove_file(&link);
         if let Err(error) = symlink(&lib, &link) {
-            println!(
-                "cargo:warning=cannot link `{}` to LibTorch: {error}",
-                link.display()
-            );
+            println!("cargo:warning=cannot link `{}` to LibTorch: {error}", link.display());
         }
     }
     println!("cargo:rustc-link-search=native={}", link.display());

@@ -12,9 +12,7 @@ fn main() {
         return;
     };
     // By way of the checkout's link, and straight, for a binary that outlives the checkout.
-    let straight = fs::canonicalize(&lib)
-        .ok()
-        .filter(|straight| *straight != lib);
+    let straight = fs::canonicalize(&lib).ok().filter(|straight| *straight != lib);
     for folder in [Some(lib), straight].into_iter().flatten() {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.display());
     }

@@ -27,16 +27,10 @@ impl Cache {
     /// # Errors
     /// If none of the three variables is set.
     pub(crate) fn of_user() -> Result<Self> {
-        let set = |name| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| !path.as_os_str().is_empty())
-        };
+        let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
         let root = choose(set("ARRAKIS_CACHE"), set("XDG_CACHE_HOME"), env::home_dir())
             .context("no folder for the cache: set HOME or ARRAKIS_CACHE")?;
-        Ok(Self {
-            root: std::path::absolute(root)?,
-        })
+        Ok(Self { root: std::path::absolute(root)? })
     }
 
     /// The folder `name`, holding `files` of `wheels`; fetched and unpacked if it is not there whole.
@@ -104,10 +98,7 @@ impl Cache {
             Ok(()) => Ok(()),
         };
         locked.with_context(|| {
-            format!(
-                "cannot lock `{}`: set ARRAKIS_CACHE to a folder on a local disk",
-                path.display()
-            )
+            format!("cannot lock `{}`: set ARRAKIS_CACHE to a folder on a local disk", path.display())
         })?;
         for entry in fs::read_dir(&self.root)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
@@ -120,17 +111,13 @@ impl Cache {
 
 fn choose(own: Option<PathBuf>, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     // The XDG specification has relative paths ignored.
-    own.or_else(|| {
-        xdg.filter(|path| path.is_absolute())
-            .map(|path| path.join("arrakis"))
-    })
-    .or_else(|| home.map(|home| home.join(".cache").join("arrakis")))
+    own.or_else(|| xdg.filter(|path| path.is_absolute()).map(|path| path.join("arrakis")))
+        .or_else(|| home.map(|home| home.join(".cache").join("arrakis")))
 }
 
 /// Whether every file that was recorded when `folder` was filled is there in full.
 pub(crate) fn is_whole(folder: &Path) -> bool {
-    fs::read_to_string(folder.join(SIZES))
-        .is_ok_and(|sizes| !sizes.is_empty() && is_intact(folder, &sizes))
+    fs::read_to_string(folder.join(SIZES)).is_ok_and(|sizes| !sizes.is_empty() && is_intact(folder, &sizes))
 }
 
 /// Whether `folder` is [whole](is_whole), or was not filled by us.
@@ -147,18 +134,8 @@ fn is_intact(folder: &Path, sizes: &str) -> bool {
 }
 
 fn record(folder: &Path, files: &[PathBuf]) -> Result<()> {
-    let line = |file: &PathBuf| {
-        Ok(format!(
-            "{} {}",
-            fs::metadata(folder.join(file))?.len(),
-            file.display()
-        ))
-    };
-    let sizes = files
-        .iter()
-        .map(line)
-        .collect::<Result<Vec<_>>>()?
-        .join("\n");
+    let line = |file: &PathBuf| Ok(format!("{} {}", fs::metadata(folder.join(file))?.len(), file.display()));
+    let sizes = files.iter().map(line).collect::<Result<Vec<_>>>()?.join("\n");
     let path = folder.join(SIZES);
     fs::write(&path, sizes).map_err(|error| write_failed(error, &path))
 }
@@ -175,10 +152,7 @@ mod tests {
         let path = |text: &str| Some(PathBuf::from(text));
         assert_eq!(choose(path("/a"), path("/x"), path("/h")), path("/a"));
         assert_eq!(choose(None, path("/x"), path("/h")), path("/x/arrakis"));
-        assert_eq!(
-            choose(None, path("x"), path("/h")),
-            path("/h/.cache/arrakis")
-        );
+        assert_eq!(choose(None, path("x"), path("/h")), path("/h/.cache/arrakis"));
         assert_eq!(choose(None, None, None), None);
     }
 
@@ -197,15 +171,10 @@ mod tests {
     #[test]
     fn a_failed_fill_leaves_nothing_and_leftovers_go() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let cache = Cache {
-            root: folder.path().to_path_buf(),
-        };
+        let cache = Cache { root: folder.path().to_path_buf() };
         fs::create_dir(folder.path().join("partial-of-a-killed-one"))?;
         assert!(cache.folder("thing", &[], |_| anyhow::bail!("no")).is_err());
-        let mut left: Vec<_> = fs::read_dir(folder.path())?
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(folder.path())?.flatten().map(|entry| entry.file_name()).collect();
         left.sort();
         assert_eq!(left, ["lock", "wheels"]);
         Ok(())

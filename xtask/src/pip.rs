@@ -21,41 +21,14 @@ pub(crate) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into).map_err(|error| write_failed(error, into))?;
     let list = into.join("requirements.txt");
-    fs::write(
-        &list,
-        format!("{requirement} --hash=sha256:{}\n", wheel.sha256),
-    )
-    .map_err(|error| write_failed(error, &list))?;
+    fs::write(&list, format!("{requirement} --hash=sha256:{}\n", wheel.sha256))
+        .map_err(|error| write_failed(error, &list))?;
 
     let mut pip = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--no-input",
-        ])
-        .args([
-            "--disable-pip-version-check",
-            "--implementation",
-            "cp",
-            "--python-version",
-            "3.11",
-        ])
-        .args([
-            "--abi",
-            wheel.abi,
-            "--platform",
-            wheel.platform,
-            "--require-hashes",
-        ])
-        .args([
-            OsStr::new("--requirement"),
-            list.as_os_str(),
-            OsStr::new("--dest"),
-            into.as_os_str(),
-        ])
+        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"])
+        .args(["--disable-pip-version-check", "--implementation", "cp", "--python-version", "3.11"])
+        .args(["--abi", wheel.abi, "--platform", wheel.platform, "--require-hashes"])
+        .args([OsStr::new("--requirement"), list.as_os_str(), OsStr::new("--dest"), into.as_os_str()])
         .env("PIP_REQUIRE_VIRTUALENV", "0")
         // The system's temporary folder is often too small a memory disk.
         .env("TMPDIR", into)
@@ -66,20 +39,13 @@ pub(crate) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf> {
         .context("cannot start python3")?;
     let said = pip.stderr.take().map(echo).transpose()?.unwrap_or_default();
     if !pip.wait()?.success() {
-        let last = said
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("it said nothing");
-        bail!(
-            "pip could not fetch `{requirement}`: {}\n({})",
-            cure(&said),
-            last.trim()
-        );
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        bail!("pip could not fetch `{requirement}`: {}\n({})", cure(&said), last.trim());
     }
     let mut fetched = fs::read_dir(into)?.flatten().map(|entry| entry.path());
-    fetched
-        .find(|path| path.extension() == Some(OsStr::new("whl")))
-        .with_context(|| format!("pip fetched no wheel for `{requirement}`: update it with `python3 -m pip install -U pip`"))
+    fetched.find(|path| path.extension() == Some(OsStr::new("whl"))).with_context(|| {
+        format!("pip fetched no wheel for `{requirement}`: update it with `python3 -m pip install -U pip`")
+    })
 }
 
 /// Passes on what pip says, but for the trace of an exception, and returns all of it.
@@ -114,10 +80,7 @@ fn cure(said: &str) -> &'static str {
 }
 
 fn find_pip() -> Result<()> {
-    match Command::new("python3")
-        .args(["-m", "pip", "--version"])
-        .output()
-    {
+    match Command::new("python3").args(["-m", "pip", "--version"]).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(_) => bail!(
             "python3 has no pip: install it (`python3 -m ensurepip --upgrade`, on Debian and Ubuntu \
@@ -137,14 +100,8 @@ pub(crate) fn installed(name: &str, version: &str) -> Option<PathBuf> {
         print(m.version(sys.argv[1]))\n\
         print(list(u.find_spec(sys.argv[1]).submodule_search_locations)[0])";
     // Python would search the folder it is started in.
-    let output = Command::new("python3")
-        .args(["-c", PROBE, name])
-        .current_dir(env::temp_dir())
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout)
-        .ok()
-        .filter(|_| output.status.success())?;
+    let output = Command::new("python3").args(["-c", PROBE, name]).current_dir(env::temp_dir()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     let (found, folder) = text.trim_end().split_once('\n')?;
     (found.split('+').next() == Some(version)).then(|| PathBuf::from(folder.trim()))
 }

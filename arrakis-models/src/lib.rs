@@ -16,6 +16,7 @@ mod mask;
 mod mlp;
 mod names;
 mod norm;
+pub mod parity;
 mod points;
 pub mod rope;
 mod safetensors;

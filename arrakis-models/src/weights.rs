@@ -24,8 +24,7 @@ impl Turn {
         Ok(match self {
             Self::None => stored.shallow_clone(),
             Self::HeadsOut(heads) => stored.f_unflatten(1, [heads, -1])?.f_permute([1, 0, 2])?,
-            Self::HeadsIn(heads) => stored.f_unflatten(0, [heads, -1])?,
-            Self::HeadsBias(heads) => stored.f_unflatten(0, [heads, -1])?,
+            Self::HeadsIn(heads) | Self::HeadsBias(heads) => stored.f_unflatten(0, [heads, -1])?,
         })
     }
 

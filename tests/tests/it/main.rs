@@ -3,4 +3,6 @@
 // A test that meets the unexpected should panic, and bit equality is what the tests are about.
 #![allow(clippy::unwrap_used, clippy::float_cmp)]
 
+mod families;
+mod fixtures;
 mod storage;

@@ -69,7 +69,7 @@ sites! {
     V_INPUT = "hook_v_input" [Batch, Pos, KvHead, DModel];
     /// The divisor of the norm before attention: `[batch, pos, 1]`.
     LN1_SCALE = "ln1.hook_scale" [Batch, Pos, One];
-    /// The norm's output before attention, after weight and bias in layer norm and before the weight in RMS norm: `[batch, pos, d_model]`.
+    /// The normalised stream before attention, before the norm's weight and bias are applied: `[batch, pos, d_model]`.
     LN1_NORMALIZED = "ln1.hook_normalized" [Batch, Pos, DModel];
     /// Queries before rotation: `[batch, pos, head, d_head]`.
     Q = "attn.hook_q" [Batch, Pos, Head, DHead];
@@ -97,7 +97,7 @@ sites! {
     MLP_IN = "hook_mlp_in" [Batch, Pos, DModel];
     /// The divisor of the norm before the MLP: `[batch, pos, 1]`.
     LN2_SCALE = "ln2.hook_scale" [Batch, Pos, One];
-    /// The norm's output before the MLP; weights as in `LN1_NORMALIZED`: `[batch, pos, d_model]`.
+    /// The normalised stream before the MLP, before the norm's weight and bias are applied: `[batch, pos, d_model]`.
     LN2_NORMALIZED = "ln2.hook_normalized" [Batch, Pos, DModel];
     /// Neurons before the activation function: `[batch, pos, d_mlp]`.
     MLP_PRE = "mlp.hook_pre" [Batch, Pos, DMlp];
@@ -111,7 +111,7 @@ sites! {
     RESID_POST = "hook_resid_post" [Batch, Pos, DModel];
     /// The divisor of the final norm: `[batch, pos, 1]`.
     LN_FINAL_SCALE = "ln_final.hook_scale" [Batch, Pos, One];
-    /// The final norm's output; weights as in `LN1_NORMALIZED`: `[batch, pos, d_model]`.
+    /// The normalised stream at the end, before the norm's weight and bias are applied: `[batch, pos, d_model]`.
     LN_FINAL_NORMALIZED = "ln_final.hook_normalized" [Batch, Pos, DModel];
 }
 

@@ -61,8 +61,12 @@ impl Attention {
             let size = resid_pre.size();
             Ok(resid_pre.f_unsqueeze(2)?.f_expand([size[0], size[1], heads, size[2]], false)?)
         };
-        let common =
-            if tap.watches(Site::ATTN_IN) { Some(tap.at(Site::ATTN_IN, by_head(self.n_heads)?)?) } else { None };
+        let ungrouped = self.n_kv_heads == self.n_heads;
+        let common = if ungrouped && tap.watches(Site::ATTN_IN) {
+            Some(tap.at(Site::ATTN_IN, by_head(self.n_heads)?)?)
+        } else {
+            None
+        };
         let mut split = |site: Site, heads: i64| -> Result<Option<Tensor>> {
             if !tap.watches(site) {
                 return Ok(common.as_ref().map(Tensor::shallow_clone));

@@ -67,14 +67,9 @@ impl Norm {
         };
         let (divisor, scale_edited) = tap.at_noting(scale, self.scale_squared(&centred)?.f_sqrt()?)?;
         let divided = centred.f_div(&divisor)?;
-        let (value, edited) = match self.kind {
-            NormKind::Layer => tap.at_noting(normalized, self.weighted(&divided)?.f_to_kind(x.kind())?)?,
-            NormKind::Rms => {
-                let (value, edited) = tap.at_noting(normalized, divided.f_to_kind(x.kind())?)?;
-                (self.weighted(&value)?, edited)
-            }
-        };
-        Ok((value, if edited { Some(normalized) } else { scale_edited.then_some(scale) }))
+        let (value, edited) = tap.at_noting(normalized, divided.f_to_kind(x.kind())?)?;
+        let edited = if edited { Some(normalized) } else { scale_edited.then_some(scale) };
+        Ok((self.weighted(&value)?, edited))
     }
 
     /// The mean square of `centred` over its last dimension, plus epsilon.

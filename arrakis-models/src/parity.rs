@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use arrakis_core::{
-    Error, HookPoint, Logits, Model, ModelExt, NormKind, Result, Run, Site, Tokens, Weight, loss_by_row,
-};
+use arrakis_core::{Error, HookPoint, Logits, Model, ModelExt, Result, Run, Site, Tokens, Weight, loss_by_row};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Tensors, safetensors};
@@ -157,12 +155,16 @@ enum Axis {
     None,
 }
 
-/// What the unembedding reads: the weight of an RMS norm comes after its `hook_normalized`.
+/// What the unembedding reads: `hook_normalized` with the norm's weight and bias.
 fn final_norm(model: &dyn Model, normalized: &Tensor) -> Result<Tensor> {
-    match (model.dims().norm, model.weight_if_any(Weight::LN_FINAL_W.global())?) {
-        (NormKind::Rms, Some(weight)) => Ok(normalized.f_mul(&weight)?),
-        _ => Ok(normalized.shallow_clone()),
+    let mut value = normalized.shallow_clone();
+    if let Some(weight) = model.weight_if_any(Weight::LN_FINAL_W.global())? {
+        value = value.f_mul(&weight)?;
     }
+    if let Some(bias) = model.weight_if_any(Weight::LN_FINAL_B.global())? {
+        value = value.f_add(&bias)?;
+    }
+    Ok(value)
 }
 
 /// The greatest absolute difference of two tensors of one shape, where `real` (broadcast) is true.

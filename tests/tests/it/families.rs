@@ -9,14 +9,14 @@ use tch::{Device, Kind};
 use crate::fixtures;
 
 /// Families and storage forms whose issue has not come yet; every other folder must pass.
-fn readable(folder: &Path) -> bool {
+pub(crate) fn readable(folder: &Path) -> bool {
     let family = fixtures::family(folder);
     families().any(|known| known == family)
         && !folder.join("pytorch_model.bin").exists()
         && !folder.join("pytorch_model.bin.index.json").exists()
 }
 
-fn loaded(folder: &Path, kind: Kind) -> Decoder {
+pub(crate) fn loaded(folder: &Path, kind: Kind) -> Decoder {
     let options = LoadOptions { kind, device: Device::Cpu };
     load(&folder.to_string_lossy(), &options).unwrap_or_else(|error| panic!("`{}`: {error}", folder.display()))
 }

@@ -5,4 +5,6 @@
 
 mod families;
 mod fixtures;
+mod laws;
 mod storage;
+mod transformer_lens;

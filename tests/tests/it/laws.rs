@@ -1,0 +1,323 @@
+//! What holds for every model, whatever its family: the laws of hooks, of batches and of cached passes.
+
+use std::path::PathBuf;
+
+use arrakis_core::{
+    Error, HookPoint, Hooks, Logits, Model, ModelExt, Pass, Result, Site, Stream, Tokens, Weight, edit, unwatched,
+};
+use arrakis_models::Decoder;
+use tch::{Kind, Tensor};
+
+use crate::families::{loaded, readable};
+use crate::fixtures;
+
+const LEN: i64 = 8;
+
+fn folders() -> Vec<PathBuf> {
+    fixtures::model_folders().into_iter().filter(|folder| readable(folder)).collect()
+}
+
+/// Runs a law on every folder, naming the folder that breaks it.
+fn everywhere(kind: Kind, law: impl Fn(&Decoder) -> Result<()>) {
+    for folder in folders() {
+        let model = loaded(&folder, kind);
+        if let Err(error) = law(&model) {
+            panic!("`{}`: {error}", folder.display());
+        }
+    }
+}
+
+fn prompt(model: &Decoder, name: &str, batch: i64, len: i64) -> Tokens {
+    let mut stream = Stream::new(7, name);
+    let vocab = model.dims().vocab as u64;
+    let rows: Vec<Vec<i64>> =
+        (0..batch).map(|_| (0..len).map(|_| stream.below(vocab - 3) as i64 + 3).collect()).collect();
+    Tokens::from_rows(&rows).unwrap()
+}
+
+fn greatest(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let same = a.eq_tensor(b);
+    let apart = (a - b).abs().to_kind(Kind::Double);
+    apart.where_self(&same.logical_not(), &Tensor::zeros_like(&apart)).max().double_value(&[])
+}
+
+fn assert_equal(a: &Tensor, b: &Tensor, what: impl std::fmt::Display) {
+    assert_eq!(greatest(a, b), 0.0, "{what}");
+}
+
+fn assert_close(a: &Tensor, b: &Tensor, bound: f64, what: impl std::fmt::Display) {
+    let apart = greatest(a, b);
+    assert!(apart <= bound, "{what}: {apart:e} apart");
+}
+
+#[derive(Default)]
+struct Visits(Vec<HookPoint>);
+
+impl Hooks for Visits {
+    fn watches(&self, _: HookPoint) -> bool {
+        true
+    }
+
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
+        self.0.push(point);
+        Ok(value)
+    }
+}
+
+#[test]
+fn points_declared_are_points_visited_in_order_and_of_the_shape_they_say() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "points", 2, LEN);
+        let mut visits = Visits::default();
+        model.forward(Pass::tokens(tokens.ids(), &mut visits))?;
+        assert_eq!(visits.0, model.points());
+        let run = model.trace(&tokens).keep("*").run()?;
+        for (point, value) in run.cache.iter() {
+            assert_eq!(value.size(), point.shape(model.dims(), 2, LEN), "{point}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_identity_edit_is_bit_equal_at_every_point() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "identity", 2, LEN);
+        for point in model.points() {
+            let kept = model.trace(&tokens).keep(*point).run()?;
+            let edited = model.trace(&tokens).edit(*point, edit::identity()).run()?;
+            assert_equal(kept.logits()?, edited.logits()?, point);
+        }
+        let whole = model.trace(&tokens).keep("*").run()?;
+        let edited = model.trace(&tokens).edit("*", edit::identity()).keep("*").run()?;
+        for (point, value) in whole.cache.iter() {
+            assert_equal(value, &edited.cache[point], point);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn replaying_a_kept_activation_changes_nothing() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "replay", 2, LEN);
+        for point in model.points() {
+            let kept = model.trace(&tokens).keep(*point).run()?;
+            let replayed = model.trace(&tokens).edit(*point, edit::set(&kept.cache[*point])).run()?;
+            assert_equal(kept.logits()?, replayed.logits()?, point);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_whole_residual_of_another_prompt_is_the_other_prompt() {
+    everywhere(Kind::Float, |model| {
+        let (clean, other) = (prompt(model, "clean", 2, LEN), prompt(model, "other", 2, LEN));
+        for layer in 0..model.dims().n_layers {
+            let point = Site::RESID_PRE.at(layer);
+            let kept = model.trace(&clean).keep(point).run()?;
+            let patched = model.trace(&other).edit(point, edit::set(&kept.cache[point])).run()?;
+            assert_equal(kept.logits()?, patched.logits()?, point);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn fused_attention_is_explicit_attention() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "fused", 2, LEN);
+        let padded = tokens.clone().with_mask(&Tensor::from_slice2(&[[1; LEN as usize], [0, 0, 0, 1, 1, 1, 1, 1]]))?;
+        for tokens in [&tokens, &padded] {
+            let fused = model.trace(tokens).logits(Logits::Last).run()?;
+            let explicit = model.trace(tokens).keep(Site::PATTERN).logits(Logits::Last).run()?;
+            assert_close(fused.logits()?, explicit.logits()?, 1e-5, "logits");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn watching_changes_nothing_beyond_rounding() {
+    everywhere(Kind::Double, |model| {
+        let tokens = prompt(model, "watching", 2, LEN);
+        let unwatched = unwatched(|hooks| model.forward(Pass::tokens(tokens.ids(), hooks)))?;
+        let watched = model.trace(&tokens).keep("*").run()?;
+        assert_close(&unwatched.logits.expect("logits"), watched.logits()?, 1e-12, "logits");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_run_may_stop_at_any_layer_and_go_on_from_there() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "halves", 2, LEN);
+        let whole = model.trace(&tokens).run()?;
+        for layer in 0..=model.dims().n_layers {
+            let half = model.trace(&tokens).stop_at(layer).run()?;
+            assert!(half.logits.is_none());
+            let rest = model.trace(&tokens).start_at(layer, &half.residual).run()?;
+            assert_equal(whole.logits()?, rest.logits()?, format!("layer {layer}"));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_cached_pass_is_the_whole_pass_also_under_an_edit() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "cached", 2, LEN);
+        // A rotation that depends on the length is another function at another length; the last pass has the whole length.
+        let layer = model.dims().n_layers - 1;
+        let zero = || edit::head(0, edit::zero());
+        let whole = model.trace(&tokens).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
+        let first = Tokens::from_tensor(&tokens.ids().narrow(1, 0, LEN - 3))?;
+        let first = model.trace(&first).edit(Site::Z.at(layer), zero()).keep_past().run()?;
+        let rest = Tokens::from_tensor(&tokens.ids().narrow(1, LEN - 3, 3))?;
+        let past = first.past.expect("it was asked for");
+        let rest = model.trace(&rest).past(&past).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
+        if LEN as usize <= model.dims().context {
+            assert_close(whole.logits()?, rest.logits()?, 1e-5, "logits");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_padded_prompt_is_the_prompt_on_either_side_and_cached() {
+    everywhere(Kind::Float, |model| {
+        let short = prompt(model, "short", 1, LEN - 3);
+        let alone = model.trace(&short).logits(Logits::Last).run()?;
+        let pad = Tensor::zeros([1, 3], (Kind::Int64, tch::Device::Cpu));
+        let real = Tensor::ones([1, LEN - 3], (Kind::Int64, tch::Device::Cpu));
+        for left in [true, false] {
+            let joined = |a: &Tensor, b: &Tensor| if left { Tensor::cat(&[a, b], 1) } else { Tensor::cat(&[b, a], 1) };
+            let padded = Tokens::from_tensor(&joined(&pad, short.ids()))?.with_mask(&joined(&pad, &real))?;
+            let run = model.trace(&padded).logits(Logits::Last).keep("*").run()?;
+            assert_close(alone.logits()?, run.logits()?, 1e-5, format!("left {left}"));
+            for (point, value) in run.cache.iter().filter(|(point, _)| point.site != Site::ATTN_SCORES) {
+                assert_eq!(value.isfinite().all().int64_value(&[]), 1, "{point} has pads that are not finite");
+            }
+            if left && LEN as usize <= model.dims().context {
+                let next = Tokens::from_tensor(&short.ids().narrow(1, 0, 1))?;
+                let (with, without) = (model.trace(&padded).keep_past().run()?, model.trace(&short).keep_past().run()?);
+                let (with, without) = (with.past.expect("asked for"), without.past.expect("asked for"));
+                let (with, without) = (model.trace(&next).past(&with).run()?, model.trace(&next).past(&without).run()?);
+                assert_close(with.logits()?, without.logits()?, 1e-5, "after a padded past");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_batch_is_its_rows() {
+    everywhere(Kind::Float, |model| {
+        let long = prompt(model, "long", 1, LEN);
+        let short = prompt(model, "short", 1, LEN - 2);
+        let rows = [long.row(0)?, short.row(0)?];
+        let batch = model.trace(&Tokens::from_rows(&rows)?).logits(Logits::Last).run()?.logits.expect("logits");
+        for (row, single) in [long, short].iter().enumerate() {
+            let single = model.trace(single).logits(Logits::Last).run()?;
+            assert_close(&batch.narrow(0, row as i64, 1), single.logits()?, 1e-5, format!("row {row}"));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn wanted_logits_are_those_positions_of_all_logits() {
+    everywhere(Kind::Double, |model| {
+        let tokens = prompt(model, "wanted", 2, LEN);
+        let all = model.trace(&tokens).run()?;
+        let last = model.trace(&tokens).logits(Logits::Last).run()?;
+        let some = model.trace(&tokens).logits(Logits::At(vec![0, -2])).run()?;
+        assert_close(&all.logits()?.narrow(1, LEN - 1, 1), last.logits()?, 1e-12, "last");
+        let both = Tensor::cat(&[all.logits()?.narrow(1, 0, 1), all.logits()?.narrow(1, LEN - 2, 1)], 1);
+        assert_close(&both, some.logits()?, 1e-12, "some");
+        assert!(model.trace(&tokens).logits(Logits::None).run()?.logits.is_none());
+        Ok(())
+    });
+}
+
+#[test]
+fn gradients_are_finite_differences() {
+    everywhere(Kind::Double, |model| {
+        let tokens = prompt(model, "gradients", 1, LEN);
+        let metric = |logits: &Tensor| Ok(logits.select(1, -1).select(1, 5) - logits.select(1, -1).select(1, 7));
+        let last = model.dims().n_layers - 1;
+        let points =
+            [Site::RESID_PRE.at(0), Site::V.at(0), Site::PATTERN.at(last), Site::Z.at(last), Site::MLP_POST.at(last)];
+        let trace = points.iter().fold(model.trace(&tokens), |trace, point| trace.keep(*point));
+        let run = trace.gradients(metric).run()?;
+        assert!(run.cache.iter().all(|(_, value)| !value.requires_grad()), "a run never holds a tape");
+        for point in points {
+            let direction = Stream::new(1, "direction").normals(&run.cache[point].size())?;
+            let along = |step: f64| -> Result<f64> {
+                let moved = model.trace(&tokens).edit(point, edit::add(&(&direction * step))).run()?;
+                Ok(metric(moved.logits()?)?.double_value(&[0]))
+            };
+            let step = 1e-5;
+            let difference = (along(step)? - along(-step)?) / (2.0 * step);
+            let gradient = (&run.gradients[point] * &direction).sum(Kind::Double).double_value(&[]);
+            let apart = (difference - gradient).abs() / gradient.abs().max(1.0);
+            assert!(apart < 1e-6, "{point}: {difference} and {gradient}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn splitting_the_inputs_of_heads_changes_nothing_and_reaches_one_head() {
+    everywhere(Kind::Double, |model| {
+        let tokens = prompt(model, "split", 2, LEN);
+        let plain = model.trace(&tokens).keep(Site::Q).run()?;
+        let sites = [Site::Q_INPUT, Site::K_INPUT, Site::V_INPUT, Site::RESULT];
+        let split = sites.iter().fold(model.trace(&tokens), |trace, site| trace.keep(*site)).run()?;
+        assert_close(plain.logits()?, split.logits()?, 1e-12, "logits");
+        let one =
+            model.trace(&tokens).edit(Site::Q_INPUT.at(0), edit::head(1, edit::scale(-1.0))).keep(Site::Q).run()?;
+        let (before, after) = (&plain.cache[Site::Q.at(0)], &one.cache[Site::Q.at(0)]);
+        assert_close(&before.select(2, 0), &after.select(2, 0), 1e-12, "head 0 is as it was");
+        assert!(greatest(&before.select(2, 1), &after.select(2, 1)) > 1e-6, "head 1 is another");
+        let clash = model.trace(&tokens).keep(Site::Q_INPUT.at(0)).edit(Site::LN1_NORMALIZED.at(0), edit::zero()).run();
+        assert!(matches!(clash, Err(Error::Edit { .. })), "an edit without effect is an error");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_weight_put_back_changes_nothing_and_another_one_does() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "weights", 1, LEN);
+        let before = model.trace(&tokens).run()?;
+        let same = model.weights().into_iter().map(|weight| Ok((weight, model.weight(weight)?)));
+        let same = model.with_weights(same.collect::<Result<_>>()?)?;
+        assert_close(before.logits()?, same.trace(&tokens).run()?.logits()?, 1e-5, "every weight put back");
+        assert_eq!(model.digest()?, same.digest()?);
+        let point = Weight::O.at(0);
+        let pruned = model.with_weights(vec![(point, model.weight(point)?.zeros_like())])?;
+        assert_ne!(model.digest()?, pruned.digest()?);
+        let ablated = model.trace(&tokens).edit(Site::Z.at(0), edit::zero()).run()?;
+        assert_close(pruned.trace(&tokens).run()?.logits()?, ablated.logits()?, 1e-5, "no output weight, no output");
+        assert_equal(before.logits()?, model.trace(&tokens).run()?.logits()?, "the old model is as it was");
+        Ok(())
+    });
+}
+
+#[test]
+fn heads_read_and_write_by_their_own_weights() {
+    everywhere(Kind::Double, |model| {
+        let tokens = prompt(model, "heads", 1, LEN);
+        let run = model.trace(&tokens).keep("blocks.0.*").run()?;
+        let z = &run.cache[Site::Z.at(0)];
+        let result =
+            Tensor::einsum("bphd,hdm->bphm", &[z.shallow_clone(), model.weight(Weight::O.at(0))?], None::<i64>);
+        assert_close(&result, &run.cache[Site::RESULT.at(0)], 1e-12, "result");
+        let rows = run.cache[Site::PATTERN.at(0)].sum_dim_intlist(-1, false, Kind::Double);
+        assert_close(&rows, &rows.ones_like(), 1e-12, "rows of the pattern");
+        Ok(())
+    });
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::safetensors;
 use crate::tensors::Tensors;
 
@@ -37,7 +38,8 @@ impl Checkpoint {
     /// # Errors
     /// A missing, damaged or unreadable file, by name.
     pub fn open(model: &str) -> Result<Self> {
-        Self::open_folder(Path::new(model))
+        let path = Path::new(model);
+        if path.extension().is_some_and(|e| e == "gguf") { Self::open_gguf(path) } else { Self::open_folder(path) }
     }
 
     /// The files of the weights.
@@ -60,6 +62,11 @@ impl Checkpoint {
         };
         let config = read_json(&folder.join("config.json"))?;
         Ok(Self { config, tensors, source: folder.to_owned(), files })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let (config, tensors) = Gguf::open(path)?.translate()?;
+        Ok(Self { config, tensors, source: path.to_owned(), files: vec![path.to_owned()] })
     }
 }
 

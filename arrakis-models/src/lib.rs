@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod error;
+mod gguf;
 mod mapped;
 mod safetensors;
 pub mod tensors;

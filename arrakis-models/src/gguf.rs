@@ -147,11 +147,11 @@ fn settle(mut places: Vec<Place>, start: usize, alignment: u64, file: &Mapped) -
         let bytes = place.bytes.clone();
         let wrong =
             |what: String| Err(Error::DamagedTensor { path: file.path().to_owned(), tensor: place.name.clone(), what });
-        if bytes.end > left {
-            return wrong(format!("it ends at {}, and the file has {left} bytes of data: it is cut short", bytes.end));
-        }
         if !(bytes.start as u64).is_multiple_of(alignment) {
             return wrong(format!("offset {} is not a multiple of {alignment}", bytes.start));
+        }
+        if bytes.end > left {
+            return wrong(format!("it ends at {}, and the file has {left} bytes of data: it is cut short", bytes.end));
         }
         if bytes.start < end {
             return wrong(format!(

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Metadata};
 use crate::safetensors;
 use crate::tensors::Tensors;
+use crate::tokenizer::{self, Tokenizer};
 
 /// An opened checkpoint, in Hugging Face's names whatever the file's format.
 ///
@@ -30,6 +31,8 @@ pub struct Checkpoint {
     /// The folder or file it was opened from.
     pub source: PathBuf,
     files: Vec<PathBuf>,
+    /// The metadata of a GGUF file, which have its tokenizer.
+    metadata: Option<Metadata>,
 }
 
 impl Checkpoint {
@@ -48,6 +51,17 @@ impl Checkpoint {
         &self.files
     }
 
+    /// The tokenizer that came with the weights.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] with what was looked for, or [`Error::Tokenizer`] if it cannot be used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.metadata {
+            Some(metadata) => tokenizer::from_metadata(&self.source, metadata),
+            None => tokenizer::from_folder(&self.source, &self.config),
+        }
+    }
+
     fn open_folder(folder: &Path) -> Result<Self> {
         let mut tensors = Tensors::default();
         let single = folder.join("model.safetensors");
@@ -61,12 +75,14 @@ impl Checkpoint {
             return Err(without_weights(folder));
         };
         let config = read_json(&folder.join("config.json"))?;
-        Ok(Self { config, tensors, source: folder.to_owned(), files })
+        Ok(Self { config, tensors, source: folder.to_owned(), files, metadata: None })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
-        let (config, tensors) = Gguf::open(path)?.translate()?;
-        Ok(Self { config, tensors, source: path.to_owned(), files: vec![path.to_owned()] })
+        let gguf = Gguf::open(path)?;
+        let (config, tensors) = gguf.translate()?;
+        let (source, files) = (path.to_owned(), vec![path.to_owned()]);
+        Ok(Self { config, tensors, source, files, metadata: Some(gguf.metadata) })
     }
 }
 

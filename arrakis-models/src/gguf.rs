@@ -10,6 +10,7 @@ mod llama;
 mod metadata;
 mod translation;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -143,6 +144,7 @@ fn settle(mut places: Vec<Place>, start: usize, alignment: u64, file: &Mapped) -
     places.sort_by_key(|place| (place.bytes.start, place.bytes.end));
     let left = file.bytes().len().saturating_sub(start);
     let mut end = 0;
+    let mut names = BTreeSet::new();
     for place in &mut places {
         let bytes = place.bytes.clone();
         let wrong =
@@ -158,6 +160,9 @@ fn settle(mut places: Vec<Place>, start: usize, alignment: u64, file: &Mapped) -
                 "it begins at {} and overlaps the tensor before it, which ends at {end}",
                 bytes.start
             ));
+        }
+        if !names.insert(place.name.clone()) {
+            return wrong("it is given twice".to_owned());
         }
         end = bytes.end;
         place.bytes = start + bytes.start..start + bytes.end;

@@ -6,7 +6,9 @@ mod gguf;
 mod mapped;
 mod safetensors;
 pub mod tensors;
+pub mod tokenizer;
 
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use tensors::Tensors;
+pub use tokenizer::Tokenizer;

@@ -85,14 +85,12 @@ pub enum Error {
         context: i64,
     },
     /// A text that must be one token and is not.
-    #[error("`{text}` is {count} tokens ({pieces}) where one is wanted; give one of them, or a token id")]
+    #[error("`{text}` is not one token: it splits into {}; give one of them, or a token id", listed(pieces))]
     NotOneToken {
         /// The text.
         text: String,
-        /// How many tokens it is.
-        count: usize,
         /// The tokens it is made of.
-        pieces: String,
+        pieces: Vec<String>,
     },
     /// The model has no tokenizer.
     #[error("this model has no tokenizer; give token ids in place of text")]
@@ -170,6 +168,11 @@ impl From<tch::TchError> for Error {
         let text = text.split("\nException raised").next().unwrap_or_default();
         Self::Torch(text.trim_end().to_owned())
     }
+}
+
+fn listed(pieces: &[String]) -> String {
+    let quoted: Vec<String> = pieces.iter().map(|piece| format!("`{piece}`")).collect();
+    if quoted.is_empty() { "nothing".into() } else { quoted.join(", ") }
 }
 
 fn hint(name: Option<&str>) -> String {

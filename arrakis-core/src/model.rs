@@ -36,8 +36,8 @@ pub trait Model: Send {
     /// The token ids of a text, with the special tokens that the model expects around it.
     fn encode(&self, text: &str) -> Result<Vec<i64>>;
 
-    /// The token ids of a piece of text, without special tokens.
-    fn encode_piece(&self, text: &str) -> Result<Vec<i64>>;
+    /// The id of the one token that a text is; an error says into which tokens it splits.
+    fn token_id(&self, text: &str) -> Result<i64>;
 
     /// The text of token ids.
     fn decode(&self, tokens: &[i64]) -> Result<String>;

@@ -197,14 +197,7 @@ impl TokenChoice {
                 }
                 Err(Error::OutOfRange { what: "token id".into(), index: *token, len: vocab })
             }
-            Self::Text(text) => match model.encode_piece(text)?[..] {
-                [token] => Ok(token),
-                ref tokens => {
-                    let pieces: Vec<String> = tokens.iter().map(|token| format!("{:?}", model.token(*token))).collect();
-                    let (text, count, pieces) = (text.clone(), tokens.len(), pieces.join(", "));
-                    Err(Error::NotOneToken { text, count, pieces })
-                }
-            },
+            Self::Text(text) => model.token_id(text),
         }
     }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Metadata};
 use crate::safetensors;
 use crate::tensors::Tensors;
+use crate::tokenizer::{self, Tokenizer};
 
 /// An opened checkpoint, in Hugging Face's names whatever the file's format.
 ///
@@ -29,6 +31,8 @@ pub struct Checkpoint {
     /// The folder or file it was opened from.
     pub source: PathBuf,
     files: Vec<PathBuf>,
+    /// The metadata of a GGUF file, which have its tokenizer.
+    metadata: Option<Metadata>,
 }
 
 impl Checkpoint {
@@ -37,13 +41,25 @@ impl Checkpoint {
     /// # Errors
     /// A missing, damaged or unreadable file, by name.
     pub fn open(model: &str) -> Result<Self> {
-        Self::open_folder(Path::new(model))
+        let path = Path::new(model);
+        if path.extension().is_some_and(|e| e == "gguf") { Self::open_gguf(path) } else { Self::open_folder(path) }
     }
 
     /// The files of the weights.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The tokenizer that came with the weights.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] with what was looked for, or [`Error::Tokenizer`] if it cannot be used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.metadata {
+            Some(metadata) => tokenizer::from_metadata(&self.source, metadata),
+            None => tokenizer::from_folder(&self.source, &self.config),
+        }
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
@@ -59,7 +75,14 @@ impl Checkpoint {
             return Err(without_weights(folder));
         };
         let config = read_json(&folder.join("config.json"))?;
-        Ok(Self { config, tensors, source: folder.to_owned(), files })
+        Ok(Self { config, tensors, source: folder.to_owned(), files, metadata: None })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let gguf = Gguf::open(path)?;
+        let (config, tensors) = gguf.translate()?;
+        let (source, files) = (path.to_owned(), vec![path.to_owned()]);
+        Ok(Self { config, tensors, source, files, metadata: Some(gguf.metadata) })
     }
 }
 
@@ -75,11 +98,4 @@ fn without_weights(folder: &Path) -> Error {
 pub(crate) fn read_json(path: &Path) -> Result<Map<String, Value>> {
     let text = fs::read(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
     serde_json::from_slice(&text).map_err(|e| Error::Damaged { path: path.to_owned(), what: e.to_string() })
-}
-
-impl Checkpoint {
-    /// Placeholder.
-    pub fn tokenizer(&self) -> Result<crate::tokenizer::Tokenizer> {
-        Err(Error::NoTokenizer { looked: vec![] })
-    }
 }

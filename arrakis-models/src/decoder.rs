@@ -303,17 +303,16 @@ impl Model for Decoder {
         Ok(self.needed_tokenizer()?.encode(text)?)
     }
 
-    fn encode_piece(&self, text: &str) -> Result<Vec<i64>> {
-        Ok(self.needed_tokenizer()?.encode_piece(text)?)
+    fn token_id(&self, text: &str) -> Result<i64> {
+        Ok(self.needed_tokenizer()?.id_of(text)?)
     }
 
     fn decode(&self, tokens: &[i64]) -> Result<String> {
-        Ok(self.needed_tokenizer()?.decode(tokens)?)
+        Ok(self.needed_tokenizer()?.decode(tokens))
     }
 
     fn token(&self, token: i64) -> String {
-        let text = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(token).ok());
-        text.unwrap_or_else(|| format!("[{token}]"))
+        self.tokenizer.as_ref().map_or_else(|| format!("[{token}]"), |tokenizer| tokenizer.token(token))
     }
 
     fn digest(&self) -> Result<String> {

@@ -269,6 +269,8 @@ impl From<Error> for arrakis_core::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Core(error) => error,
+            Error::NotOneToken { text, pieces } => Self::NotOneToken { text, pieces },
+            Error::NoTokenizer { .. } => Self::NoTokenizer,
             error => Self::Other(Box::new(error)),
         }
     }

@@ -9,6 +9,7 @@ mod decoder;
 mod digest;
 pub mod error;
 mod families;
+mod gguf;
 mod linear;
 mod load;
 mod mapped;

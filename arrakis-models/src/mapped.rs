@@ -75,47 +75,78 @@ impl Mapped {
         if !bytes.as_ptr().addr().is_multiple_of(size) {
             return Tensor::f_from_data_size(bytes, shape, kind).map_err(|e| refused(&e.to_string()));
         }
-        let mut strides = vec![1_i64; shape.len()];
-        for axis in (1..shape.len()).rev() {
-            strides[axis - 1] = strides[axis] * shape[axis];
-        }
-        let dtype = dtype(kind).ok_or_else(|| refused("LibTorch cannot map its dtype"))?;
-        let mut handle = std::ptr::null_mut();
-        let owner = Arc::into_raw(Arc::clone(self)).cast_mut().cast();
-        // SAFETY: `data` is the start of `bytes`, which hold `shape` elements of `kind`, are aligned for it, and are
-        // kept alive by `owner` until LibTorch calls `release`, once. The map is writable, as a tensor's data must
-        // be. Sizes and strides have `ndim` entries and are copied before the call returns.
-        let code = unsafe {
-            torch_from_blob(
-                self.map.as_mut_ptr().add(range.start).cast(),
-                shape.len() as i64,
-                shape.as_ptr(),
-                strides.as_ptr(),
-                0,
-                dtype,
-                aoti_torch_device_type_cpu(),
-                -1,
-                &raw mut handle,
-                aoti_torch_layout_strided(),
-                std::ptr::null(),
-                0,
-                Some(release),
-                owner,
-            )
-        };
-        if code != 0 || handle.is_null() {
-            // Whether `release` ran is not known here, so the map is left to the end of the process.
-            return Err(refused("`torch_from_blob` failed"));
-        }
-        // SAFETY: on success `handle` is a new reference to an `at::Tensor`, which is what tch owns.
-        Ok(unsafe { Tensor::from_ptr(handle.cast()) })
+        // SAFETY: `range` was found to lie in the map.
+        let data = unsafe { self.map.as_mut_ptr().add(range.start) };
+        // SAFETY: from `data` on there are the elements of `shape`, aligned for `kind`, writable, and there as long as
+        // the map is.
+        unsafe { blob(name, data.cast(), shape, kind, Arc::clone(self)) }
     }
 }
 
-/// Gives back the reference that a tensor held on its map.
-unsafe extern "C" fn release(_data: *mut c_void, owner: *mut c_void) {
-    // SAFETY: `owner` came from `Arc::into_raw` of an `Arc<Mapped>`, and LibTorch calls this once per tensor storage.
-    drop(unsafe { Arc::from_raw(owner.cast_const().cast::<Mapped>()) });
+/// A tensor of these values, which it takes over without a copy.
+pub(crate) fn owned(name: &str, mut values: Vec<f32>, shape: &[i64]) -> Result<Tensor> {
+    let count = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+    if count != Some(values.len()) {
+        let cause = format!("{} values do not fit shape {shape:?}", values.len());
+        return Err(Error::Torch { tensor: name.to_owned(), cause });
+    }
+    let data = values.as_mut_ptr();
+    // SAFETY: the elements of `shape` lie at `data`, and moving the vector does not move them.
+    unsafe { blob(name, data.cast(), shape, Kind::Float, values) }
+}
+
+/// A contiguous tensor over memory that `owner` keeps alive.
+///
+/// # Safety
+/// From `data` on there must be the elements of `shape`, aligned for `kind` and writable, until `owner` is dropped,
+/// which may happen on another thread.
+unsafe fn blob<O: Send + 'static>(
+    name: &str,
+    data: *mut c_void,
+    shape: &[i64],
+    kind: Kind,
+    owner: O,
+) -> Result<Tensor> {
+    let refused = |cause: &str| Error::Torch { tensor: name.to_owned(), cause: cause.to_owned() };
+    let dtype = dtype(kind).ok_or_else(|| refused("LibTorch cannot map its dtype"))?;
+    let mut strides = vec![1_i64; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis].max(1);
+    }
+    let mut handle = std::ptr::null_mut();
+    let owner = Box::into_raw(Box::new(owner));
+    // SAFETY: the caller answers for `data`, which `owner` keeps until LibTorch calls `release`, once. Sizes and
+    // strides have `ndim` entries and are copied before the call returns.
+    let code = unsafe {
+        torch_from_blob(
+            data,
+            shape.len() as i64,
+            shape.as_ptr(),
+            strides.as_ptr(),
+            0,
+            dtype,
+            aoti_torch_device_type_cpu(),
+            -1,
+            &raw mut handle,
+            aoti_torch_layout_strided(),
+            std::ptr::null(),
+            0,
+            Some(release::<O>),
+            owner.cast(),
+        )
+    };
+    if code != 0 || handle.is_null() {
+        // Whether `release` ran is not known here, so the owner is left to the end of the process.
+        return Err(refused("`torch_from_blob` failed"));
+    }
+    // SAFETY: on success `handle` is a new reference to an `at::Tensor`, which is what tch owns.
+    Ok(unsafe { Tensor::from_ptr(handle.cast()) })
+}
+
+/// Drops what kept a tensor's memory alive.
+unsafe extern "C" fn release<O>(_data: *mut c_void, owner: *mut c_void) {
+    // SAFETY: `owner` came from `Box::into_raw` of a `Box<O>`, and LibTorch calls this once per tensor storage.
+    drop(unsafe { Box::from_raw(owner.cast::<O>()) });
 }
 
 /// LibTorch's number for a dtype, as its C functions want it.

@@ -12,7 +12,7 @@ use tch::Kind;
 
 use crate::error::{Error, Result};
 use crate::mapped::Mapped;
-use crate::tensors::{Stored, Tensors};
+use crate::tensors::{Coding, Layout, Stored, Tensors};
 
 /// Bytes of the header's length, at the start of the file.
 const LENGTH: usize = 8;
@@ -29,7 +29,8 @@ pub(crate) fn read(path: &Path, tensors: &mut Tensors) -> Result<()> {
         let kind = kind(info.dtype).ok_or_else(|| damaged(format!("dtype `{}` is not supported", info.dtype)))?;
         let shape = info.shape.iter().map(|&size| size as i64).collect();
         let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
-        tensors.insert(name, Stored { file: Arc::clone(&file), bytes, shape, kind })?;
+        let (coding, layout) = (Coding::Plain, Layout::Same);
+        tensors.insert(name, Stored { file: Arc::clone(&file), bytes, shape, kind, coding, layout })?;
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::mapped::Mapped;
+use crate::gguf::Blocks;
+use crate::mapped::{self, Mapped};
 
 /// Named tensors, mapped and not yet read.
 ///
@@ -24,14 +25,55 @@ pub struct Tensors {
 pub(crate) struct Stored {
     pub(crate) file: Arc<Mapped>,
     pub(crate) bytes: Range<usize>,
-    /// Shape as stored, outermost axis first.
+    /// Shape of the tensor once its layout is undone.
     pub(crate) shape: Vec<i64>,
     pub(crate) kind: Kind,
+    pub(crate) coding: Coding,
+    pub(crate) layout: Layout,
+}
+
+/// How numbers are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Coding {
+    /// As LibTorch has them.
+    Plain,
+    /// In quantised blocks.
+    Blocks(Blocks),
+}
+
+/// How a tensor is arranged in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As it is wanted.
+    Same,
+    /// As `[out, in]` where `[in, out]` is wanted.
+    Transposed,
+    /// Rows of each head in the order 0, d/2, 1, d/2 + 1, … in which llama.cpp rotates them.
+    RotaryPairs { n_heads: i64 },
 }
 
 impl Stored {
-    fn read(&self, name: &str) -> Result<Tensor> {
-        self.file.tensor(name, self.bytes.clone(), &self.shape, self.kind)
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
+        let shape: Vec<i64> = match self.layout {
+            Layout::Transposed => self.shape.iter().rev().copied().collect(),
+            Layout::Same | Layout::RotaryPairs { .. } => self.shape.clone(),
+        };
+        let tensor = match self.coding {
+            Coding::Plain => self.file.tensor(name, self.bytes.clone(), &shape, self.kind)?,
+            Coding::Blocks(blocks) => {
+                let bytes = self.file.bytes().get(self.bytes.clone()).unwrap_or_default();
+                mapped::owned(name, blocks.values(bytes), &shape)?
+            }
+        };
+        let arranged = match self.layout {
+            Layout::Same => return Ok(tensor),
+            Layout::Transposed => tensor.f_transpose(0, 1),
+            Layout::RotaryPairs { n_heads } => {
+                let pairs = [&[n_heads, shape[0] / n_heads / 2, 2], &shape[1..]].concat();
+                tensor.f_view(pairs.as_slice()).and_then(|t| t.f_transpose(1, 2)).and_then(|t| t.f_reshape(&shape))
+            }
+        };
+        arranged.map_err(|e| Error::Torch { tensor: name.to_owned(), cause: e.to_string() })
     }
 }
 
@@ -67,7 +109,7 @@ impl Tensors {
 
     /// The tensor, on the CPU, in the dtype it is stored in.
     ///
-    /// What the file holds as it is wanted is not copied.
+    /// What the file holds as it is wanted is not copied; quantised blocks are spread to `f32`.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`] with the nearest name, or [`Error::Torch`].

@@ -1,23 +1,150 @@
-//! Placeholder until the tokenizers land.
+//! Text to token ids and back.
 
-use crate::error::Result;
+mod gguf;
+mod huggingface;
 
-/// A tokenizer.
+use std::path::PathBuf;
+
+use tokenizers::tokenizer::Tokenizer as Inner;
+
+use crate::error::{Error, Result};
+
+pub(crate) use gguf::from_metadata;
+pub(crate) use huggingface::from_folder;
+
+/// Text to token ids and back, with the special tokens that the model's own tokenizer adds.
 #[derive(Debug)]
-pub enum Tokenizer {}
+pub struct Tokenizer {
+    inner: Inner,
+    path: PathBuf,
+    special: Special,
+    /// A token of plain letters, before which another is read as in the middle of a text.
+    anchor: Option<(u32, String)>,
+}
 
-#[allow(missing_docs, clippy::missing_errors_doc)]
+/// The tokens that begin and end a text.
+#[derive(Debug, Default, Clone, Copy)]
+struct Special {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    /// Whether `encode` begins with BOS; `None` leaves it to the tokenizer's own post-processor.
+    add_bos: Option<bool>,
+    /// Whether `encode` ends with EOS; `None` leaves it to the tokenizer's own post-processor.
+    add_eos: Option<bool>,
+}
+
 impl Tokenizer {
-    pub fn encode(&self, _: &str) -> Result<Vec<i64>> {
-        match *self {}
+    fn new(mut inner: Inner, path: PathBuf, mut special: Special) -> Result<Self> {
+        let wrong = |what: String| Error::Tokenizer { path: path.clone(), what };
+        inner.with_truncation(None).map_err(|e| wrong(e.to_string()))?.with_padding(None);
+        let added = inner.encode_fast("", true).map_err(|e| wrong(e.to_string()))?;
+        let (first, last) = (added.get_ids().first().copied(), added.get_ids().last().copied());
+        for (add, id, own) in [(&mut special.add_bos, special.bos, first), (&mut special.add_eos, special.eos, last)] {
+            if *add == Some(id.is_some() && id == own) {
+                *add = None;
+            } else if *add == Some(true) && id.is_none() {
+                return Err(wrong("it adds a BOS or EOS token and does not say which".to_owned()));
+            }
+        }
+        let mut tokenizer = Self { inner, path, special, anchor: None };
+        tokenizer.anchor = ('a'..='z').find_map(|letter| tokenizer.letter(letter));
+        Ok(tokenizer)
     }
-    pub fn encode_piece(&self, _: &str) -> Result<Vec<i64>> {
-        match *self {}
+
+    /// The ids of a text, with the special tokens around it that transformers adds by default.
+    ///
+    /// Special tokens written in the text (`<|im_end|>`) are recognised. Text of no length gives the added tokens only.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer has no token for a part of the text and none for what is unknown.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        let Special { bos, eos, add_bos, add_eos } = self.special;
+        let strips = |add: Option<bool>| add == Some(false);
+        let mut ids: Vec<i64> = self.ids(text, !(strips(add_bos) || strips(add_eos)))?;
+        if let (Some(bos), Some(true)) = (bos, add_bos) {
+            ids.insert(0, bos.into());
+        }
+        if let (Some(eos), Some(true)) = (eos, add_eos) {
+            ids.push(eos.into());
+        }
+        Ok(ids)
     }
-    pub fn decode(&self, _: &[i64]) -> Result<String> {
-        match *self {}
+
+    /// The text of ids, special tokens included; an id without a token is written `<123>`.
+    #[must_use]
+    pub fn decode(&self, ids: &[i64]) -> String {
+        let known = |id: &i64| u32::try_from(*id).ok().filter(|id| self.inner.id_to_token(*id).is_some());
+        let mut text = String::new();
+        for run in ids.chunk_by(|a, b| known(a).is_some() == known(b).is_some()) {
+            let tokens: Vec<u32> = run.iter().filter_map(known).collect();
+            match self.inner.decode(&tokens, false) {
+                Ok(decoded) if !tokens.is_empty() => text.push_str(&decoded),
+                _ => text.extend(run.iter().map(|id| format!("<{id}>"))),
+            }
+        }
+        text
     }
-    pub fn token(&self, _: i64) -> Result<String> {
-        match *self {}
+
+    /// The text of one token as it prints in the middle of a text, a leading space included.
+    ///
+    /// A token that is part of a character prints as `�`, an id without a token as `<123>`.
+    #[must_use]
+    pub fn token(&self, id: i64) -> String {
+        if let Some((anchor, letter)) = &self.anchor {
+            let both = self.decode(&[i64::from(*anchor), id]);
+            if let Some(text) = both.strip_prefix(letter) {
+                return text.to_owned();
+            }
+        }
+        self.decode(&[id])
+    }
+
+    /// The id of the one token that a text is.
+    ///
+    /// # Errors
+    /// [`Error::NotOneToken`] with the tokens that it splits into.
+    pub fn id_of(&self, text: &str) -> Result<i64> {
+        let ids = self.ids(text, false)?;
+        if let [id] = ids[..] {
+            return Ok(id);
+        }
+        // Where a space is put before every text, ` Mary` is the token of `Mary`.
+        if let Some([id]) = text.strip_prefix(' ').map(|rest| self.ids(rest, false)).transpose()?.as_deref()
+            && self.token(*id) == text
+        {
+            return Ok(*id);
+        }
+        let pieces = ids.iter().map(|id| self.token(*id)).collect();
+        Err(Error::NotOneToken { text: text.to_owned(), pieces })
+    }
+
+    /// The token that begins a text, if there is one.
+    #[must_use]
+    pub fn bos(&self) -> Option<i64> {
+        self.special.bos.map(i64::from)
+    }
+
+    /// The token that ends a text, if there is one.
+    #[must_use]
+    pub fn eos(&self) -> Option<i64> {
+        self.special.eos.map(i64::from)
+    }
+
+    /// Number of tokens, special ones included; a model may have more rows of embedding.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    fn ids(&self, text: &str, special: bool) -> Result<Vec<i64>> {
+        let encoding = self.inner.encode_fast(text, special);
+        let encoding = encoding.map_err(|e| Error::Tokenizer { path: self.path.clone(), what: e.to_string() })?;
+        Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
+    }
+
+    fn letter(&self, letter: char) -> Option<(u32, String)> {
+        let id = self.inner.token_to_id(&letter.to_string())?;
+        let text = self.inner.decode(&[id], false).ok()?;
+        (text == letter.to_string()).then_some((id, text))
     }
 }

@@ -1,5 +1,6 @@
 //! Checkpoints on disk: what is sound is read to the bit, what is damaged is an error that names it.
 
+mod gguf;
 mod safetensors;
 
 use std::path::Path;

@@ -6,5 +6,6 @@
 mod families;
 mod fixtures;
 mod laws;
+mod real_models;
 mod storage;
 mod transformer_lens;

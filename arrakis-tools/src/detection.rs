@@ -63,7 +63,7 @@ impl Expected {
             double(&duplicate)?,
             double(&|query, key| key > 0 && key <= query && duplicate(query, key - 1))?,
         ];
-        let counted = double(&|query, key| !(exclude_first && key == 0) && !(exclude_current && key == query))?;
+        let counted = double(&|query, key| !(exclude_first && key == 0 || exclude_current && key == query))?;
         Ok(Self { pairs: Tensor::f_stack(&pairs, 0)?, counted, method })
     }
 

@@ -177,7 +177,9 @@ impl Tool for ActivationPatching {
                 values.extend(runs.patched(cx, kind.site(), *layer, &slots)?);
             }
             if self.scale == PatchScale::Normalised {
-                values.iter_mut().for_each(|value| *value = (*value - base) / whole);
+                for value in &mut values {
+                    *value = (*value - base) / whole;
+                }
             }
             let (rows, columns) = axes(cx, *kind, &layers, &clean, &corrupted)?;
             let value = match self.scale {

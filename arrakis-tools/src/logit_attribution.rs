@@ -1,7 +1,7 @@
 //! Questions about which part of the model wrote a logit.
 
 use arrakis_core::{
-    Answer, Axis, Context, Grid, Prompt, Ranking, Result, RowTokens, Series, Stack, Tool, answer, register_tools,
+    Answer, Axis, Context, Error, Grid, Prompt, Ranking, Result, RowTokens, Series, Stack, Tool, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,9 @@ impl Tool for DirectAttribution {
     fn run(&self, cx: &Context<'_>) -> Result<Attribution> {
         let model = cx.model();
         let dims = model.dims();
+        if self.top == 0 {
+            return Err(Error::Invalid { what: "top 0".into(), why: "give one at least".into() });
+        }
         let tokens = self.prompt.tokens(model)?;
         let answer = self.answer.ids(model, tokens.batch())?;
         let wrong = self.wrong.as_ref().map(|wrong| wrong.ids(model, tokens.batch())).transpose()?;

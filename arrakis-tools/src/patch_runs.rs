@@ -1,0 +1,139 @@
+//! A corrupted run done again with clean activations, several patches to a pass.
+
+use arrakis_core::{
+    Cache, Context, Dims, HookPoint, Logits, Measure, Metric, ModelExt, Result, Site, Tokens, answer, edit,
+};
+use tch::{Device, Kind, Tensor};
+
+/// The bytes of activations of a pass where no bound is given: more than the caches gain nothing on a CPU.
+const CPU_BYTES: u64 = 256 << 20;
+const GPU_BYTES: u64 = 2 << 30;
+
+/// One patch of a point: which head and which position; all of them if absent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) head: Option<usize>,
+    pub(crate) position: Option<usize>,
+}
+
+impl Slot {
+    /// The whole activation.
+    pub(crate) const EVERY: Self = Self { head: None, position: None };
+
+    fn covers(self, head: usize, position: usize) -> bool {
+        self.head.is_none_or(|own| own == head) && self.position.is_none_or(|own| own == position)
+    }
+}
+
+/// A clean and a corrupted run, and the means to do the corrupted one again.
+pub(crate) struct PatchRuns<'a> {
+    tokens: &'a Tokens,
+    /// Values of the clean run at the points to be patched.
+    source: Cache,
+    /// The corrupted residual stream before each block that a pass may start at.
+    stream: Cache,
+    measure: Measure,
+    /// The metric of the clean run.
+    pub(crate) clean: f64,
+    /// The metric of the corrupted run.
+    pub(crate) corrupted: f64,
+}
+
+impl<'a> PatchRuns<'a> {
+    /// Runs both prompts and keeps what patches of `sites` in `layers` need.
+    pub(crate) fn of(
+        cx: &Context<'a>,
+        clean: &Tokens,
+        corrupted: &'a Tokens,
+        metric: &Metric,
+        sites: &[Site],
+        layers: &[usize],
+    ) -> Result<Self> {
+        let model = cx.model();
+        let measure = metric.prepare(model, clean)?;
+        let points = sites.iter().flat_map(|site| layers.iter().map(|layer| site.at(*layer)));
+        let trace = model.trace(clean).keep(Site::RESID_PRE.at(0)).logits(measure.wanted());
+        let run = points.fold(trace, arrakis_core::Trace::keep).run()?;
+        let clean_value = mean(&measure, run.logits()?)?;
+        let source = run.cache;
+
+        let measure = metric.prepare(model, corrupted)?;
+        let trace = model.trace(corrupted).keep(Site::RESID_PRE.at(0)).logits(measure.wanted());
+        let run = layers.iter().fold(trace, |trace, layer| trace.keep(Site::RESID_PRE.at(*layer))).run()?;
+        let corrupted_value = mean(&measure, run.logits()?)?;
+        let stream = run.cache;
+        Ok(Self { tokens: corrupted, source, stream, measure, clean: clean_value, corrupted: corrupted_value })
+    }
+
+    /// The metric of the corrupted run with each of the `slots` of a point patched, one at a time.
+    pub(crate) fn patched(&self, cx: &Context<'_>, site: Site, layer: usize, slots: &[Slot]) -> Result<Vec<f64>> {
+        let limit = cx.memory_limit().unwrap_or(match cx.model().device() {
+            Device::Cpu => CPU_BYTES,
+            _ => GPU_BYTES,
+        });
+        let one = self.bytes(cx.model().dims(), cx.model().kind());
+        let pack = (limit / one).max(1) as usize;
+        let mut values = Vec::with_capacity(slots.len());
+        for slots in slots.chunks(pack) {
+            cx.cancelled()?;
+            values.extend(self.pass(cx, site.at(layer), layer, slots)?);
+        }
+        Ok(values)
+    }
+
+    /// One pass: the batch holds the corrupted rows once for each slot, one after the other.
+    fn pass(&self, cx: &Context<'_>, point: HookPoint, layer: usize, slots: &[Slot]) -> Result<Vec<f64>> {
+        let copies = slots.len() as i64;
+        let stream = self.stream.get(Site::RESID_PRE.at(layer))?;
+        let source = self.source.get(point)?;
+        let times = |value: &Tensor| -> Result<Tensor> {
+            let mut repeats = vec![1; value.dim()];
+            repeats[0] = copies;
+            Ok(value.f_repeat(repeats)?)
+        };
+        let mut tokens = Tokens::from_tensor(&times(self.tokens.ids())?)?;
+        if let Some(mask) = self.tokens.mask() {
+            tokens = tokens.with_mask(&times(mask)?)?;
+        }
+        let chosen = chosen(slots, source)?;
+        let stacked = [&[copies][..], &source.size()].concat();
+        let patch = edit::with(|value| {
+            let patched = source.f_unsqueeze(0)?.f_where_self(&chosen, &value.f_view(&stacked[..])?)?;
+            Ok(patched.f_reshape(value.size())?)
+        });
+        let stream = times(stream)?;
+        let trace = cx.model().trace(&tokens).start_at(layer, &stream).edit(point, patch);
+        let run = trace.logits(self.measure.wanted()).run()?;
+        let rows = self.tokens.batch() as i64;
+        (0..copies).map(|copy| mean(&self.measure, &run.logits()?.f_narrow(0, copy * rows, rows)?)).collect()
+    }
+
+    /// About how many bytes one copy of the rows holds at once in a pass.
+    fn bytes(&self, dims: &Dims, kind: Kind) -> u64 {
+        let pos = self.tokens.positions();
+        let wanted = if self.measure.wanted() == Logits::Last { 1 } else { pos };
+        let stream = pos * (8 * dims.d_model + 4 * dims.d_mlp + 4 * dims.n_heads * dims.d_head);
+        let numbers = stream + 2 * dims.n_heads * pos * pos + 3 * wanted * dims.vocab;
+        (self.tokens.batch() * numbers * kind.elt_size_in_bytes()).max(1) as u64
+    }
+}
+
+/// Where each slot takes the clean value: `[slot, 1, pos, 1]`, or `[slot, 1, pos, head, 1]` for a value with heads.
+fn chosen(slots: &[Slot], source: &Tensor) -> Result<Tensor> {
+    let size = source.size();
+    let (positions, heads) = (size[1] as usize, if size.len() == 4 { size[2] as usize } else { 1 });
+    let cells = slots.iter().flat_map(|slot| {
+        (0..positions).flat_map(move |position| (0..heads).map(move |head| slot.covers(head, position)))
+    });
+    let cells: Vec<bool> = cells.collect();
+    let mut shape = vec![slots.len() as i64, 1];
+    shape.extend(&size[1..size.len() - 1]);
+    shape.push(1);
+    Ok(Tensor::f_from_slice(&cells)?.f_view(&shape[..])?.f_to_device(source.device())?)
+}
+
+/// The mean of a metric over the rows.
+fn mean(measure: &Measure, logits: &Tensor) -> Result<f64> {
+    let values = answer::numbers(&measure.of(logits)?)?;
+    Ok(values.iter().sum::<f64>() / values.len() as f64)
+}

@@ -45,7 +45,6 @@ impl Log {
         let mut found: Vec<String> = self.ids()?.into_iter().filter(|known| known.starts_with(id)).collect();
         found.sort();
         match &found[..] {
-            _ if id.is_empty() => Err(Error::NoRun { id: id.to_owned(), folder: self.folder.clone() }),
             [] => Err(Error::NoRun { id: id.to_owned(), folder: self.folder.clone() }),
             [only] => self.read(only),
             [first, second, ..] => Err(Error::Ambiguous {
@@ -102,6 +101,9 @@ impl Log {
         let path = self.run_folder(id).join(RECORD);
         let file = File::open(&path).map_err(Error::file("read", &path))?;
         let mut record = read_record(&path)?;
+        if record.id != id {
+            return Err(Error::damaged(&path, format!("it is of run `{}`", record.id)));
+        }
         if record.status == Status::Running && !locked(&file) {
             // The run may have ended between the two looks: its record was replaced before the lock was dropped.
             record = read_record(&path)?;

@@ -1,11 +1,11 @@
 //! Named tensors in a safetensors file, in the kind that they have.
 
 use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, View};
-use safetensors::{SafeTensors, serialize_to_file};
+use safetensors::{SafeTensorError, SafeTensors, serialize_to_file};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result, replace};
@@ -28,10 +28,13 @@ pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String,
     let stored: Vec<(String, Stored)> =
         tensors.into_iter().map(|(name, tensor)| Ok((name, Stored::of(tensor)?))).collect::<Result<_>>()?;
     replace(path, |temporary| {
+        // The library makes files that only their owner may read; an ordinary file says who may.
+        let made = File::create(temporary).and_then(|file| file.metadata()).map_err(Error::file("write", path))?;
         serialize_to_file(stored, None, temporary).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(source) => Error::file("write", path)(source),
+            SafeTensorError::IoError(source) => Error::file("write", path)(source),
             other => arrakis_core::Error::Other(Box::new(other)).into(),
-        })
+        })?;
+        fs::set_permissions(temporary, made.permissions()).map_err(Error::file("write", path))
     })
 }
 

@@ -6,5 +6,7 @@
 mod families;
 mod fixtures;
 mod laws;
+mod bench;
+mod print;
 mod storage;
 mod transformer_lens;

@@ -141,6 +141,11 @@ impl<'a> Bench<'a> {
         self.log_run(T::NAME, owner, parameters, |cx| tool.run(cx), |output| output.clone().into())
     }
 
+    /// The parameters of a tool with every default filled in, without asking; the errors are those of [`ask`](Self::ask).
+    pub fn complete(name: &str, parameters: Value) -> Result<Value> {
+        Ok(parameters::complete(tool(name)?, parameters)?)
+    }
+
     /// Asks a tool by name; an error names an unknown tool or field, or every field that is missing.
     pub fn ask(&self, name: &str, parameters: Value) -> Result<Asked<Answer>> {
         let tool = tool(name)?;

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Experiments: tools asked of a model, each run logged as plain files and found again.
+
+mod bench;
+mod error;
+mod git;
+mod log;
+mod parameters;
+mod record;
+mod replace;
+mod tensors;
+mod writing;
+
+pub use bench::{Asked, Bench, FOLDER};
+pub use error::{Error, Result};
+pub use log::Log;
+pub use record::{Environment, FORMAT, Git, ModelRecord, Record, Status};
+pub use replace::replace;
+pub use tensors::{read_tensors, write_tensors};

@@ -13,6 +13,7 @@ mod metric;
 mod model;
 pub mod number;
 mod pass;
+pub mod print;
 mod select;
 mod site;
 mod stream;

@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Arrakis: conduct, track and visualise mechanistic-interpretability experiments on transformer language models.
+//!
+//! This crate knows all others and adds no mathematics of its own: it names them in one place, keeps the built-in tools
+//! linked, and holds the `arrakis` command.
+
+pub mod command;
+mod pictures;
+
+pub use arrakis_bench as bench;
+pub use arrakis_core as core;
+pub use arrakis_graph as graph;
+pub use arrakis_models as models;
+pub use arrakis_tools as tools;
+pub use pictures::Pictures;
+
+/// What most programs need: `use arrakis::prelude::*;`.
+pub mod prelude {
+    pub use arrakis_bench::{Asked, Bench, Log};
+    pub use arrakis_core::{
+        Answer, Cache, Context, Error, HookPoint, Logits, Metric, Model, ModelExt, Part, Prompt, Result, Run, Site,
+        Tokens, Tool, Weight, edit,
+    };
+    pub use arrakis_models::{Decoder, LoadOptions, load};
+    pub use arrakis_tools::*;
+    pub use tch::{Device, Kind, Tensor};
+
+    pub use crate::Pictures;
+}
+
+// The tools register themselves; the linker drops a crate that nobody names.
+use arrakis_tools as _;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `arrakis` command.
+
+fn main() -> std::process::ExitCode {
+    arrakis::command::main()
+}

@@ -3,9 +3,11 @@
 // A test that meets the unexpected should panic, and bit equality is what the tests are about.
 #![allow(clippy::unwrap_used, clippy::float_cmp)]
 
+mod bench;
 mod families;
 mod fixtures;
 mod laws;
+mod print;
 mod real_models;
 mod storage;
 mod transformer_lens;

@@ -1,0 +1,94 @@
+//! What can go wrong while experiments are run, written and read.
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything fallible in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the bench or of its log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An error of a tool, a model or a shape.
+    #[error(transparent)]
+    Core(#[from] arrakis_core::Error),
+    /// A tool that panicked.
+    #[error("`{tool}` panicked: {message}")]
+    Panicked {
+        /// The tool.
+        tool: String,
+        /// What it said.
+        message: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("cannot {verb} `{}`: {source}", .path.display())]
+    File {
+        /// `read`, `write`, `make` …
+        verb: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of the log that is not what it should be.
+    #[error("`{}` is damaged: {why}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A run written by a later version.
+    #[error("`{}` has format {format} and this version reads up to {known}; use a newer arrakis", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The newest format that is read.
+        known: u32,
+    },
+    /// A run that is not in the log.
+    #[error("there is no run `{id}` in `{}`", .folder.display())]
+    NoRun {
+        /// What was asked for.
+        id: String,
+        /// The log.
+        folder: PathBuf,
+    },
+    /// The beginning of more than one id.
+    #[error("`{id}` begins {count} runs, {first} and {second} among them; give more of it")]
+    Ambiguous {
+        /// What was asked for.
+        id: String,
+        /// How many runs begin with it.
+        count: usize,
+        /// One of them.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// A run without a result.
+    #[error("run `{id}` has no result: it is {status}{}", .error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default())]
+    NoResult {
+        /// The run.
+        id: String,
+        /// Its status.
+        status: crate::Status,
+        /// Its error, if it failed.
+        error: Option<String>,
+    },
+}
+
+impl Error {
+    /// The error of an operation on a file, for `map_err`.
+    pub(crate) fn file(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { verb, path, source }
+    }
+
+    /// A damaged file.
+    pub(crate) fn damaged(path: &Path, why: impl ToString) -> Self {
+        Self::Damaged { path: path.to_path_buf(), why: why.to_string() }
+    }
+}

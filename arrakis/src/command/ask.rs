@@ -1,0 +1,137 @@
+//! `arrakis ask`: a tool asked of a model, logged as a run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use arrakis_bench::{Asked, Bench};
+use arrakis_core::{Answer, answer, number};
+use arrakis_graph::Style;
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::console::Console;
+use super::options::Options;
+use super::prompts::Prompts;
+use super::{Usage, fields};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The tool; `arrakis tools` lists them
+    tool: String,
+    /// Parameters of the tool: a value is JSON if it parses as JSON, else a string; `a.b=` reaches into `a`
+    #[arg(value_name = "FIELD=VALUE")]
+    fields: Vec<String>,
+    /// A JSON file of parameters; `FIELD=VALUE` wins over it
+    #[arg(long, value_name = "FILE.json")]
+    params: Option<PathBuf>,
+    /// A folder, a `.gguf` file, or a hub id
+    #[arg(long)]
+    model: String,
+    #[command(flatten)]
+    prompts: Prompts,
+    #[command(flatten)]
+    show: Show,
+}
+
+/// How an answer is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Draw the answer to this file too, as SVG or PNG by its ending; to files beside it if it has several parts
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        let mut parameters = fields::parameters(self.params.as_deref(), &self.fields)?;
+        if let Some(prompt) = self.prompts.parameter()?
+            && parameters.insert("prompt".into(), serde_json::to_value(prompt)?).is_some()
+        {
+            bail!(Usage("the field `prompt` is given, and `--prompt` or `--tokens` too; give one of them".into()));
+        }
+        let question = Question { tool: &self.tool, parameters, model: &self.model };
+        question.ask(&self.show, options, console)
+    }
+}
+
+/// A tool with its parameters, and the model to ask.
+pub(crate) struct Question<'a> {
+    pub(crate) tool: &'a str,
+    pub(crate) parameters: Map<String, Value>,
+    pub(crate) model: &'a str,
+}
+
+impl Question<'_> {
+    /// Asks, and shows the answer; what can be wrong is found before the model is loaded.
+    pub(crate) fn ask(self, show: &Show, options: &Options, console: &Console<'_>) -> Result<()> {
+        let parameters = Bench::complete(self.tool, Value::Object(self.parameters))?;
+        show.check()?;
+        let model = options.load(self.model)?;
+        let asked = options.bench(&model, self.model, console).ask(self.tool, parameters)?;
+        show.answer(&asked, console)
+    }
+}
+
+impl Show {
+    /// An error if the picture could not be written.
+    fn check(&self) -> Result<()> {
+        let Some(path) = &self.plot else { return Ok(()) };
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        if !path.is_dir() && !matches!(ending.as_deref(), Some("svg" | "png")) {
+            bail!(Usage(format!("`--plot {}`: a picture ends in `.svg` or `.png`", path.display())));
+        }
+        check_folder(path)
+    }
+
+    fn answer(&self, asked: &Asked<Answer>, console: &Console<'_>) -> Result<()> {
+        if self.json {
+            console.json(&json_of(asked)?)?;
+        } else {
+            console.line(asked.answer.text(console.width()))?;
+        }
+        if let Some(path) = &self.plot {
+            for file in arrakis_graph::draw_answer(&asked.answer, path, &Style::default())? {
+                console.tell(format_args!("drew {}\n", file.display()))?;
+            }
+        }
+        if let Some(folder) = &asked.folder {
+            let seconds = asked.record.seconds.unwrap_or_default();
+            console.tell(format_args!("run {} took {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// An error if the folder that a file is to lie in is not there.
+pub(crate) fn check_folder(file: &Path) -> Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("cannot write `{}`: there is no folder `{}`", file.display(), folder.display());
+    }
+    Ok(())
+}
+
+/// The run and its answer; tensors lie in the run's folder, and in the answer itself where nothing was logged.
+fn json_of(asked: &Asked<Answer>) -> Result<Value> {
+    let (result, tensors) = asked.answer.split()?;
+    let record = &asked.record;
+    let mut object = json!({ "tool": record.tool, "parameters": record.parameters, "seed": record.seed });
+    if let Some(folder) = &asked.folder {
+        object["run"] = json!(record.id);
+        object["folder"] = json!(folder);
+    }
+    object["seconds"] = json!(record.seconds);
+    object["answer"] = result;
+    if asked.folder.is_none() && !tensors.is_empty() {
+        let mut inline = Map::new();
+        for (name, tensor) in &tensors {
+            let values: Vec<Value> = answer::numbers(tensor)?.into_iter().map(number::to_value).collect();
+            inline.insert(name.clone(), json!({ "shape": tensor.size(), "values": values }));
+        }
+        object["tensors"] = Value::Object(inline);
+    }
+    Ok(object)
+}

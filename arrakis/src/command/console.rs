@@ -1,0 +1,91 @@
+//! Where words go: results to stdout, words about them to stderr, a progress bar to a terminal only.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use arrakis_core::Host;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+/// The width of tables where no terminal says its own.
+const WIDTH: usize = 100;
+
+/// The two streams of the command.
+pub(crate) struct Console<'a> {
+    out: RefCell<&'a mut dyn Write>,
+    err: RefCell<&'a mut dyn Write>,
+    width: usize,
+    live: bool,
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl<'a> Console<'a> {
+    /// Streams that nobody watches.
+    pub(crate) fn pipe(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self { out: RefCell::new(out), err: RefCell::new(err), width: WIDTH, live: false, bar: RefCell::default() }
+    }
+
+    /// The process' own streams; they may be a terminal.
+    pub(crate) fn terminal(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        let width = terminal_size::terminal_size_of(io::stdout()).map_or(WIDTH, |(width, _)| usize::from(width.0));
+        Self { width, live: io::stderr().is_terminal(), ..Self::pipe(out, err) }
+    }
+
+    /// The width of tables.
+    pub(crate) const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Writes a result, as it is.
+    pub(crate) fn print(&self, text: impl Display) -> io::Result<()> {
+        self.clear();
+        write!(self.out.borrow_mut(), "{text}")
+    }
+
+    /// Writes a result and ends the line.
+    pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
+        self.print(format_args!("{text}\n"))
+    }
+
+    /// Writes a result as one JSON object.
+    pub(crate) fn json(&self, value: &Value) -> io::Result<()> {
+        self.line(value)
+    }
+
+    /// Writes words about results, as they are.
+    pub(crate) fn tell(&self, text: impl Display) -> io::Result<()> {
+        self.clear();
+        write!(self.err.borrow_mut(), "{text}")
+    }
+
+    /// Lets what was written be seen.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.out.borrow_mut().flush()
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Host for Console<'_> {
+    fn progress(&self, done: u64, total: u64) {
+        if !self.live {
+            return;
+        }
+        let mut bar = self.bar.borrow_mut();
+        let bar = bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta}");
+            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+
+    fn log(&self, line: &str) {
+        let _ = self.tell(format_args!("{line}\n"));
+    }
+}

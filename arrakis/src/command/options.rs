@@ -1,0 +1,70 @@
+//! The options that every verb understands.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use arrakis_bench::Bench;
+use arrakis_core::device;
+use arrakis_models::{Decoder, LoadOptions, load};
+use clap::{Args, ValueEnum};
+use tch::Kind;
+
+use super::console::Console;
+use crate::Pictures;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub(crate) struct Options {
+    /// Where the model runs: `cpu`, `cuda`, `cuda:N`, or `auto` (CUDA where there is one)
+    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE")]
+    device: String,
+    /// What is computed with
+    #[arg(long, global = true, default_value = "float32", value_enum, value_name = "DTYPE")]
+    dtype: Dtype,
+    /// LibTorch's threads; as many as there are cores if absent
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    threads: Option<i32>,
+    /// The root of all random streams
+    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// The folder that runs are logged in
+    #[arg(long, global = true, default_value = arrakis_bench::FOLDER, value_name = "DIR")]
+    log: PathBuf,
+    /// Log nothing
+    #[arg(long, global = true)]
+    no_log: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Dtype {
+    Float32,
+    Float64,
+    Bfloat16,
+    Float16,
+}
+
+impl Options {
+    /// Sets what holds for the whole process.
+    pub(crate) fn apply(&self) {
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(threads);
+        }
+    }
+
+    /// Loads a model as these options have it.
+    pub(crate) fn load(&self, model: &str) -> Result<Decoder> {
+        let kind = match self.dtype {
+            Dtype::Float32 => Kind::Float,
+            Dtype::Float64 => Kind::Double,
+            Dtype::Bfloat16 => Kind::BFloat16,
+            Dtype::Float16 => Kind::Half,
+        };
+        Ok(load(model, &LoadOptions { kind, device: device::device(&self.device)? })?)
+    }
+
+    /// A bench for a model of that name.
+    pub(crate) fn bench<'a>(&self, model: &'a Decoder, name: &str, console: &'a Console<'_>) -> Bench<'a> {
+        let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&Pictures);
+        if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
+    }
+}

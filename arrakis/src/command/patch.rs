@@ -1,0 +1,53 @@
+//! `arrakis patch`: activation patching, with its parameters as options.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::ask::{Question, Show};
+use super::console::Console;
+use super::options::Options;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A folder, a `.gguf` file, or a hub id
+    #[arg(long)]
+    model: String,
+    /// The text that activations are taken from
+    #[arg(long, value_name = "TEXT")]
+    clean: String,
+    /// The text that they are put into; as many tokens as the clean one
+    #[arg(long, value_name = "TEXT")]
+    corrupted: String,
+    /// The right next token of the clean text, with its leading space, or its id
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+    answer: String,
+    /// The token that it is compared with
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+    wrong: String,
+    /// What is patched (`resid_pre`, `attn_out`, `mlp_out`, `z` …); the tool's own choice if absent
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    kind: Vec<String>,
+    #[command(flatten)]
+    show: Show,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        let mut parameters = Map::new();
+        parameters.insert("clean".into(), json!(self.clean));
+        parameters.insert("corrupted".into(), json!(self.corrupted));
+        let metric = json!({ "logit_difference": { "answer": token(&self.answer), "wrong": token(&self.wrong) } });
+        parameters.insert("metric".into(), metric);
+        if !self.kind.is_empty() {
+            parameters.insert("kinds".into(), json!(self.kind));
+        }
+        let question = Question { tool: "patching.activation", parameters, model: &self.model };
+        question.ask(&self.show, options, console)
+    }
+}
+
+/// A token by its id, if it is a number, else by its text.
+fn token(text: &str) -> Value {
+    text.parse::<i64>().map_or_else(|_| json!(text), |id| json!(id))
+}

@@ -135,8 +135,8 @@ fn patterns(layers: i64, heads: i64) -> Result<Stack, Box<dyn Error>> {
     let axes = vec![
         Axis::indices("layer", layers as usize),
         Axis::indices("head", heads as usize),
-        Axis::new("query", &tokens),
-        Axis::new("key", &tokens),
+        Axis::new("query", tokens.iter().copied()),
+        Axis::new("key", tokens.iter().copied()),
     ];
     Ok(Stack::new("Attention patterns", "attention", axes, pattern)?)
 }

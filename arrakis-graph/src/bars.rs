@@ -24,7 +24,7 @@ impl Picture for Ranking {
     }
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
-        some(&self.title, "entry", self.entries.len())?;
+        some(&self.title, "it has no entries", self.entries.len())?;
         let shown = &self.entries[..self.entries.len().min(MOST)];
         let values: Vec<f64> = shown.iter().map(|entry| entry.value).collect();
         let mut notes = odd_notes(&values, "without a bar", "as long as the longest bar");

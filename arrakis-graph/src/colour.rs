@@ -102,7 +102,7 @@ impl Ramp {
     pub(crate) fn share(&self, value: f64) -> f64 {
         let value = value.clamp(self.low, self.high);
         let (half_low, half_high) = (self.low / 2.0, self.high / 2.0);
-        (value / 2.0 - half_low) / (half_high - half_low)
+        if half_high > half_low { (value / 2.0 - half_low) / (half_high - half_low) } else { 0.5 }
     }
 
     /// The colour of a number that is not NaN.

@@ -1,6 +1,5 @@
 //! The bar beside a heatmap that says which number a colour is.
 
-use crate::axes::name_room;
 use crate::colour::Ramp;
 use crate::label;
 use crate::scene::{Anchor, Scene};
@@ -11,24 +10,30 @@ use crate::ticks::ticks;
 #[derive(Debug)]
 pub(crate) struct ColourBar {
     ramp: Ramp,
-    name: String,
+    /// The name of the number, in lines.
+    name: Vec<String>,
     name_width: f64,
     tick_width: f64,
 }
 
 impl ColourBar {
     const THICK: f64 = 12.0;
+    const LINE: f64 = 14.0;
 
-    pub(crate) fn new(ramp: Ramp, name: &str, theme: &Theme) -> Self {
-        let name = label::cut(&label::visible(name, &theme.font), Theme::LABEL, 300.0, &theme.font);
+    /// A bar beside cells that are about `height` tall together, whose name is broken into lines as long.
+    pub(crate) fn new(ramp: Ramp, name: &str, height: f64, theme: &Theme) -> Self {
+        let longest = height.clamp(130.0, 300.0);
+        let mut name = label::wrap(&label::visible(name, &theme.font), Theme::LABEL, longest, &theme.font);
+        name.truncate(3);
+        let name_width = name.iter().map(|line| theme.measure(line, Theme::LABEL)).fold(0.0, f64::max);
         let texts = ticks(ramp.low, ramp.high, 8.0).texts;
         let tick_width = texts.iter().map(|text| theme.measure(text, Theme::SMALL)).fold(0.0, f64::max);
-        Self { ramp, name_width: theme.measure(&name, Theme::LABEL), name, tick_width }
+        Self { ramp, name, name_width, tick_width }
     }
 
     /// The width it takes, with the gap before it.
     pub(crate) fn width(&self) -> f64 {
-        14.0 + Self::THICK + 7.0 + self.tick_width + name_room(&self.name)
+        14.0 + Self::THICK + 7.0 + self.tick_width + 5.0 + Self::LINE * self.name.len() as f64
     }
 
     /// Draws the bar, its greatest number at the top; returns where it ends below.
@@ -48,8 +53,10 @@ impl ColourBar {
             scene.text((x + Self::THICK + 6.0, at), Anchor::Start, text, Theme::SMALL, theme.ink);
         }
         let middle = y + (height / 2.0).max(self.name_width / 2.0);
-        let name_x = x + Self::THICK + 6.0 + self.tick_width + 13.0;
-        scene.turned((name_x, middle), Anchor::Middle, &self.name, Theme::LABEL, theme.muted);
+        for (index, line) in self.name.iter().enumerate() {
+            let name_x = x + Self::THICK + 6.0 + self.tick_width + 13.0 + Self::LINE * index as f64;
+            scene.turned((name_x, middle), Anchor::Middle, line, Theme::LABEL, theme.muted);
+        }
         y + height.max(self.name_width) + 2.0
     }
 }

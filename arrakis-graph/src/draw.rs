@@ -46,13 +46,19 @@ pub fn draw_answer(answer: &Answer, path: &Path, style: &Style) -> Result<Vec<Pa
     }
     let folder = path.is_dir();
     let format = if folder { Format::Png } else { Format::of(path)? };
-    let file = |name: &str| match (folder, parts.len()) {
-        (true, _) => path.join(format!("{}.png", file_name(name))),
-        (false, 1) => path.to_owned(),
-        (false, _) => path.with_extension(format!("{}.{}", file_name(name), format.ending())),
-    };
-    let drawn: Vec<(PathBuf, Vec<u8>)> =
-        parts.iter().map(|(name, part)| Ok((file(name), format.render(part, style)?))).collect::<Result<_>>()?;
+    let mut drawn: Vec<(PathBuf, Vec<u8>)> = Vec::with_capacity(parts.len());
+    for (name, part) in &parts {
+        let name = file_name(name);
+        let file = match (folder, parts.len()) {
+            (true, _) => path.join(format!("{name}.png")),
+            (false, 1) => path.to_owned(),
+            (false, _) => path.with_extension(format!("{name}.{}", format.ending())),
+        };
+        if drawn.iter().any(|(taken, _)| *taken == file) {
+            return Err(Error::SameFile { path: file });
+        }
+        drawn.push((file, format.render(part, style)?));
+    }
     for (path, bytes) in &drawn {
         save(path, bytes)?;
     }

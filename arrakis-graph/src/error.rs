@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file name whose ending names no picture format.
-    #[error("`{}` does not end in `.svg` or `.png`; the ending says which of the two to draw", .path.display())]
+    #[error("`{}` is no folder and does not end in `.svg` or `.png`; the ending says which of the two to draw", .path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -60,6 +60,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Two parts of an answer whose names make one file name.
+    #[error("two parts would both be drawn to `{}`; give them names that differ in letters or digits", .path.display())]
+    SameFile {
+        /// The file.
+        path: PathBuf,
     },
     /// A picture that its format refuses.
     #[error("cannot encode the picture: {0}")]

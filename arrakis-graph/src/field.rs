@@ -17,8 +17,8 @@ impl Field {
     /// The numbers of a grid, which must have some, each with its labels.
     pub(crate) fn of(grid: &Grid) -> Result<Self> {
         let (rows, columns) = (grid.rows.labels.clone(), grid.columns.labels.clone());
-        some(&grid.title, &grid.rows.name, rows.len())?;
-        some(&grid.title, &grid.columns.name, columns.len())?;
+        some(&grid.title, "it has no rows", rows.len())?;
+        some(&grid.title, "it has no columns", columns.len())?;
         count(&grid.title, "values", rows.len() * columns.len(), grid.values.len())?;
         if let Some(cells) = &grid.cells {
             count(&grid.title, "cell texts", grid.values.len(), cells.len())?;
@@ -52,6 +52,8 @@ impl Field {
 }
 
 /// Notes on the numbers that a colour or a length cannot show.
+///
+/// `missing` and `clamped` say what became of NaN and of infinities.
 pub(crate) fn odd_notes<'a>(values: impl IntoIterator<Item = &'a f64>, missing: &str, clamped: &str) -> Vec<String> {
     let (mut nan, mut above, mut below) = (0_usize, 0_usize, 0_usize);
     for value in values {
@@ -61,23 +63,22 @@ pub(crate) fn odd_notes<'a>(values: impl IntoIterator<Item = &'a f64>, missing: 
     }
     let mut notes = Vec::new();
     if nan > 0 {
-        notes.push(format!("{nan} NaN {missing}"));
+        notes.push(format!("{missing}: {nan} × NaN"));
     }
-    match (above, below) {
-        (0, 0) => {}
-        (above, 0) => notes.push(format!("{above} × ∞ {clamped}")),
-        (0, below) => notes.push(format!("{below} × −∞ {clamped}")),
-        (above, below) => notes.push(format!("{above} × ∞ and {below} × −∞ {clamped}")),
+    let counted = [(above, "∞"), (below, "−∞")].into_iter().filter(|(count, _)| *count > 0);
+    let infinite: Vec<String> = counted.map(|(count, what)| format!("{count} × {what}")).collect();
+    if !infinite.is_empty() {
+        notes.push(format!("{clamped}: {}", infinite.join(", ")));
     }
     notes
 }
 
-/// Checks that there is something along an axis.
-pub(crate) fn some(title: &str, axis: &str, len: usize) -> Result<()> {
+/// Checks that there is something; `why` says what is missing.
+pub(crate) fn some(title: &str, why: &str, len: usize) -> Result<()> {
     if len > 0 {
         return Ok(());
     }
-    Err(Error::Empty { title: title.to_owned(), why: format!("its axis `{axis}` has no entries") })
+    Err(Error::Empty { title: title.to_owned(), why: why.to_owned() })
 }
 
 /// Checks that there are as many as there should be.

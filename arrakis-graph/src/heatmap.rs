@@ -32,9 +32,9 @@ impl Picture for Grid {
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         let whole = Field::of(self)?;
         let ramp = Ramp::over(whole.values.iter().copied(), self.scale);
-        let mut notes = odd_notes(&whole.values, "cells, hatched", "cells, drawn at the end of the scale");
+        let mut notes = odd_notes(&whole.values, "hatched", "drawn as the end of the scale");
 
-        let bar = ColourBar::new(ramp, &self.value, theme);
+        let bar = ColourBar::new(ramp, &self.value, whole.rows.len() as f64 * TEXT_HEIGHT, theme);
         let row_room = label::widest(&whole.rows, Theme::LABEL, LONGEST_ROW, theme);
         let left = name_room(&self.rows.name) + row_room + 7.0;
         let room = (theme.width - 2.0 * Theme::MARGIN - left - bar.width()).max(60.0);
@@ -122,6 +122,8 @@ pub(crate) fn cells(
             scene.rect(place, size, ramp.colour(value));
         }
     }
+    let size = (columns as f64 * cell.0, rows as f64 * cell.1);
+    scene.frame(corner, size, theme.border);
     if cell.0.min(cell.1) >= 6.0 {
         for place in missing {
             hatch(scene, place, cell, theme);

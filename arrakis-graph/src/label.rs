@@ -60,6 +60,9 @@ pub(crate) fn wrap(text: &str, size: f64, width: f64, font: &Font) -> Vec<String
     lines
 }
 
+/// The distance between lines of text, in sizes of the text.
+pub(crate) const LINE: f64 = 1.1;
+
 /// The labels of an axis, thinned to a step.
 #[derive(Debug)]
 pub(crate) struct Labels {
@@ -78,16 +81,20 @@ impl Labels {
     /// Labels under entries `pitch` apart: turned when words do not fit, thinned when that is not enough.
     pub(crate) fn across(labels: &[String], pitch: f64, size: f64, longest: f64, theme: &Theme) -> Self {
         let (texts, widest) = prepared(labels, size, longest, theme);
-        let roomy = widest + 0.7 * size;
+        let roomy = widest + 0.6 * size;
         let turned = roomy > pitch && !numeric(labels);
-        let (room, extent) = if turned { (1.15 * size, widest) } else { (roomy, size) };
-        Self { texts, step: step_for(room / pitch), turned, extent, size }
+        let step = step_for(if turned { LINE * size } else { roomy } / pitch);
+        let widths = texts.iter().step_by(step).map(|text| theme.measure(text, size));
+        let extent = if turned { widths.fold(0.0, f64::max) } else { size };
+        Self { texts, step, turned, extent, size }
     }
 
     /// Labels beside entries `pitch` apart.
     pub(crate) fn beside(labels: &[String], pitch: f64, size: f64, longest: f64, theme: &Theme) -> Self {
         let (texts, extent) = prepared(labels, size, longest, theme);
-        Self { texts, step: step_for(1.15 * size / pitch), turned: false, extent, size }
+        let dense = step_for(LINE * size / pitch);
+        let step = if dense > 1 && numeric(labels) { step_for(2.0 * LINE * size / pitch) } else { dense };
+        Self { texts, step, turned: false, extent, size }
     }
 
     /// The labels to be shown, with their places in the axis.

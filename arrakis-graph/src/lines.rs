@@ -1,6 +1,6 @@
 //! A series as lines over an axis of labels.
 
-use arrakis_core::Series;
+use arrakis_core::{Line, Series};
 
 use crate::Result;
 use crate::axes::column_labels;
@@ -12,14 +12,17 @@ use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
 use crate::ticks::ticks;
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 250.0;
-/// The room between the frame and the first and last point.
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 240.0;
+/// The room between the frame and the first and last of many points.
 const INSET: f64 = 10.0;
 const LONGEST_LABEL: f64 = 110.0;
 /// Up to how many points each gets a dot, and up to how many lines each gets a place in the legend.
 const DOTS: usize = 48;
 const NAMED: usize = 24;
+/// The room of a sample in the legend, and the gap after a name.
+const SAMPLE: f64 = 24.0;
+const APART: f64 = 18.0;
 
 impl Picture for Series {
     fn title(&self) -> &str {
@@ -27,8 +30,8 @@ impl Picture for Series {
     }
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
-        some(&self.title, &self.axis.name, self.axis.len())?;
-        some(&self.title, "line", self.lines.len())?;
+        some(&self.title, "its axis has no entries", self.axis.len())?;
+        some(&self.title, "it has no lines", self.lines.len())?;
         for line in &self.lines {
             count(&self.title, "values in each line", self.axis.len(), line.values.len())?;
         }
@@ -90,19 +93,20 @@ fn legend(scene: &mut Scene, series: &Series, width: f64, theme: &Theme, notes: 
     {
         return 4.0;
     }
-    const SAMPLE: f64 = 18.0;
+    let named = |line: &Line| label::visible(&line.name, &theme.font);
+    let names = series.lines.iter().take(NAMED).map(named);
+    let names: Vec<String> = names.map(|name| label::cut(&name, Theme::LABEL, width - SAMPLE, &theme.font)).collect();
+    let rooms: Vec<f64> = names.iter().map(|name| SAMPLE + theme.measure(name, Theme::LABEL) + APART).collect();
+    let widest = rooms.iter().copied().fold(0.0, f64::max);
+    let one_row = rooms.iter().sum::<f64>() - APART <= width;
     let (mut x, mut y) = (0.0, 6.0);
-    for (index, line) in series.lines.iter().enumerate().take(NAMED) {
-        let name = label::visible(&line.name, &theme.font);
-        let name = label::cut(&name, Theme::LABEL, width - SAMPLE - 6.0, &theme.font);
-        let room = SAMPLE + 6.0 + theme.measure(&name, Theme::LABEL);
-        if x > 0.0 && x + room > width {
+    for (index, (name, room)) in names.iter().zip(&rooms).enumerate() {
+        if x > 0.0 && x + room - APART > width {
             (x, y) = (0.0, y + 17.0);
         }
-        let colour = of_line(index, series.lines.len());
-        scene.stroke(vec![(x + 1.0, y), (x + SAMPLE - 1.0, y)], 2.2, colour);
-        scene.text((x + SAMPLE + 6.0, y), Anchor::Start, &name, Theme::LABEL, theme.ink);
-        x += room + 18.0;
+        scene.stroke(vec![(x + 1.0, y), (x + SAMPLE - 7.0, y)], 2.2, of_line(index, series.lines.len()));
+        scene.text((x + SAMPLE, y), Anchor::Start, name, Theme::LABEL, theme.ink);
+        x += if one_row { *room } else { widest };
     }
     if series.lines.len() > NAMED {
         notes.push(format!("{} lines, of which the first {NAMED} are named", series.lines.len()));
@@ -121,14 +125,17 @@ struct Frame {
 }
 
 impl Frame {
-    /// The distance between neighbours; that of a single point is the whole width.
+    /// The distance between neighbours: few points each get a band as wide, so that labels stay inside.
     fn pitch(&self) -> f64 {
-        let room = self.width - 2.0 * INSET;
-        if self.count > 1 { room / (self.count - 1) as f64 } else { room }
+        if self.few() { self.width / self.count as f64 } else { (self.width - 2.0 * INSET) / (self.count - 1) as f64 }
     }
 
     fn x(&self, place: f64) -> f64 {
-        if self.count > 1 { self.left + INSET + place * self.pitch() } else { self.left + self.width / 2.0 }
+        self.left + if self.few() { (place + 0.5) * self.pitch() } else { INSET + place * self.pitch() }
+    }
+
+    fn few(&self) -> bool {
+        self.count <= DOTS
     }
 
     fn y(&self, value: f64) -> f64 {
@@ -138,7 +145,6 @@ impl Frame {
 
     /// Draws a line, broken where a number is missing; an infinite one is a dot on the edge.
     fn draw(&self, scene: &mut Scene, values: &[f64], colour: crate::colour::Colour) {
-        let dots = values.len() <= DOTS;
         let mut run = Vec::new();
         let finish = |scene: &mut Scene, run: &mut Vec<(f64, f64)>| match run.as_slice() {
             [] => {}
@@ -155,7 +161,7 @@ impl Frame {
                 continue;
             }
             let point = (self.x(place as f64), self.y(value));
-            if dots || value.is_infinite() {
+            if self.few() || value.is_infinite() {
                 scene.disk(point, 2.6, colour);
             }
             run.push(point);
@@ -163,9 +169,9 @@ impl Frame {
         finish(scene, &mut run);
     }
 
-    /// The points to be drawn: all of them, or of very many the least and the greatest in each half pixel.
+    /// The points to be drawn: all of them, or of very many the least and the greatest in each pixel.
     fn places(&self, values: &[f64]) -> Vec<usize> {
-        let bins = (self.width * 2.0) as usize;
+        let bins = self.width as usize;
         if values.len() <= bins * 2 {
             return (0..values.len()).collect();
         }

@@ -30,7 +30,7 @@ impl Picture for Stack {
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         for axis in &self.axes {
-            some(&self.title, &axis.name, axis.len())?;
+            some(&self.title, &format!("its axis `{}` has no entries", axis.name), axis.len())?;
         }
         match self.axes.as_slice() {
             [] => Err(Error::Empty { title: self.title.clone(), why: "it has no axes".into() }),
@@ -93,7 +93,7 @@ fn spread(len: usize, most: usize, name: &str, notes: &mut Vec<String>) -> Vec<u
     if len <= most {
         return (0..len).collect();
     }
-    notes.push(format!("{most} of {len} along `{name}`, evenly spread"));
+    notes.push(format!("{name}: {most} of {len} are shown, evenly spread"));
     (0..most).map(|index| index * (len - 1) / (most - 1)).collect()
 }
 
@@ -122,8 +122,8 @@ fn panels(stack: &Stack, outer: &[Axis], rows: &Axis, columns: &Axis, theme: &Th
     let values = || whole.iter().flat_map(|field| &field.values);
     let scale = scale_of(&values().copied().collect::<Vec<_>>());
     let ramp = Ramp::over(values().copied(), scale);
-    let bar = ColourBar::new(ramp, &stack.value, theme);
-    let mut notes = odd_notes(values(), "cells, grey", "cells, drawn at the end of the scale");
+    let bar = ColourBar::new(ramp, &stack.value, tall as f64 * SIDE.1, theme);
+    let mut notes = odd_notes(values(), "hatched or grey", "drawn as the end of the scale");
     notes.append(&mut choice.notes);
 
     let down_room = label::widest(&choice.down, Theme::LABEL, LONGEST_LABEL, theme);
@@ -149,8 +149,8 @@ fn panels(stack: &Stack, outer: &[Axis], rows: &Axis, columns: &Axis, theme: &Th
     let cell = if fitted >= 3.0 { fitted.floor() } else { fitted };
     let (cell_width, cell_height) = (cell.max(side / n_columns / 4.0), cell.max(side / n_rows / 4.0));
     let (width, height) = (cell_width * n_columns, cell_height * n_rows);
-    let beside = Labels::beside(&first.rows, cell_height, Theme::SMALL, LONGEST_LABEL, theme);
-    let below = Labels::across(&first.columns, cell_width, Theme::SMALL, LONGEST_LABEL, theme);
+    let beside = Labels::beside(&first.rows, cell_height, small(cell_height), LONGEST_LABEL, theme);
+    let below = Labels::across(&first.columns, cell_width, small(cell_width), LONGEST_LABEL, theme);
 
     let mut scene = Scene::default();
     let headed = !choice.across.is_empty() || !choice.panels.iter().all(|(_, label)| label.is_empty());
@@ -192,6 +192,11 @@ fn panels(stack: &Stack, outer: &[Axis], rows: &Axis, columns: &Axis, theme: &Th
     scene.width = left + total_width + bar.width();
     scene.height = bottom.max(bar_end);
     Ok(scene.framed(&stack.title, &notes, theme))
+}
+
+/// The size of a label beside cells of some side: smaller ones are better than every other one.
+fn small(side: f64) -> f64 {
+    (side / label::LINE).clamp(7.2, Theme::SMALL)
 }
 
 /// How many panels lie in a row when only their number is known.

@@ -187,21 +187,36 @@ impl BackendTextStyle for Hand<'_> {
     }
 }
 
+/// How far a line may run before what there is of it is filled, in pixels: filling takes the time of the rectangle around.
+const REACH: f64 = 80.0;
+
 /// A line with round joins as an anti-aliased area: plotters' own has gaps.
 fn stroke<B: DrawingBackend>(backend: &mut B, points: Vec<(i32, i32)>, pen: &Pen) -> Outcome<B> {
     let points: Vec<(f64, f64)> = points.into_iter().map(|(x, y)| (f64::from(x), f64::from(y))).collect();
     let half = pen.width / 2.0;
-    let mut shapes: Vec<Vec<(f64, f64)>> = points.iter().map(|&centre| polygon(centre, half, 12)).collect();
-    for (a, b) in points.iter().zip(points.iter().skip(1)) {
-        let (dx, dy) = (b.0 - a.0, b.1 - a.1);
-        let length = dx.hypot(dy);
-        if length > 0.0 {
-            let (nx, ny) = (-dy / length * half, dx / length * half);
-            let corners = [(a.0 + nx, a.1 + ny), (a.0 - nx, a.1 - ny), (b.0 - nx, b.1 - ny), (b.0 + nx, b.1 + ny)];
-            shapes.push(corners.to_vec());
+    let mut shapes = Vec::new();
+    let mut start = points.first().copied().unwrap_or_default();
+    for (index, &point) in points.iter().enumerate() {
+        shapes.push(polygon(point, half, 12));
+        if let Some(&next) = points.get(index + 1) {
+            shapes.extend(segment(point, next, half));
+        }
+        if (point.0 - start.0).hypot(point.1 - start.1) > REACH || index + 1 == points.len() {
+            fill(backend, &shapes, pen.color)?;
+            shapes.clear();
+            start = point;
         }
     }
-    fill(backend, &shapes, pen.color)
+    Ok(())
+}
+
+/// The corners of a line from `a` to `b`, unless they are one point.
+fn segment(a: (f64, f64), b: (f64, f64), half: f64) -> Option<Vec<(f64, f64)>> {
+    let (dx, dy) = (b.0 - a.0, b.1 - a.1);
+    let length = dx.hypot(dy);
+    let (nx, ny) = (-dy / length * half, dx / length * half);
+    let corners = || vec![(a.0 + nx, a.1 + ny), (a.0 - nx, a.1 - ny), (b.0 - nx, b.1 - ny), (b.0 + nx, b.1 + ny)];
+    (length > 0.0).then(corners)
 }
 
 /// The corners of a circle, in the sense of rotation of a stroke's rectangles.

@@ -9,10 +9,16 @@ use crate::{Error, Result};
 pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".arrakis-").tempfile_in(folder)?;
+        if !folder.is_dir() {
+            let why = format!("there is no folder `{}`", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
+        // The kind alone: the whole error names the temporary file, which no one asked for.
+        let temporary = tempfile::Builder::new().prefix(".arrakis-").tempfile_in(folder);
+        let mut file = temporary.map_err(|error| io::Error::from(error.kind()))?;
         file.write_all(bytes)?;
         readable(file.as_file())?;
-        file.persist(path)?;
+        file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
     write().map_err(|source| Error::File { path: path.to_owned(), source })

@@ -45,6 +45,15 @@ impl Scene {
         self.rect(corner, ((from.0 - to.0).abs() + 1.0, (from.1 - to.1).abs() + 1.0), colour);
     }
 
+    /// The outline of a rectangle, just outside it.
+    pub(crate) fn frame(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: Colour) {
+        let (left, top, right, bottom) = (x - 0.5, y - 0.5, x + width + 0.5, y + height + 0.5);
+        self.rule((left, top), (right, top), colour);
+        self.rule((left, bottom), (right, bottom), colour);
+        self.rule((left, top), (left, bottom), colour);
+        self.rule((right, top), (right, bottom), colour);
+    }
+
     pub(crate) fn stroke(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour) {
         self.marks.push(Mark::Stroke { points, width, colour });
     }
@@ -101,7 +110,7 @@ impl Scene {
         if !titles.is_empty() {
             y += 7.0;
         }
-        let (body_width, body_height) = (width.max(self.width), self.height.ceil());
+        let (body_width, body_height) = (width.max(self.width).ceil(), self.height.ceil());
         scene.append(self, (Theme::MARGIN, y));
         y += body_height;
         if !notes.is_empty() {

@@ -7,9 +7,9 @@ use crate::{Error, Result};
 /// What a caller may choose about a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Style {
-    /// The greatest width, in pixels of 1/96 inch, from 240 to 4000; small pictures are narrower.
+    /// The greatest width, in pixels of 1/96 inch, from 240 to 2000; small pictures are narrower.
     pub width: f64,
-    /// PNG pixels for one pixel of the layout, from 0.5 to 8; the PNG says so in its resolution.
+    /// PNG pixels for one pixel of the layout, from 0.5 to 4; the PNG says so in its resolution.
     pub scale: f64,
     /// Light ink on a dark ground.
     pub dark: bool,
@@ -37,6 +37,8 @@ pub(crate) struct Theme {
     pub(crate) axis: Colour,
     /// Lines behind the data.
     pub(crate) faint: Colour,
+    /// The outline of cells.
+    pub(crate) border: Colour,
     /// Cells without a number.
     pub(crate) missing: Colour,
 }
@@ -49,8 +51,8 @@ impl Theme {
     pub(crate) const SMALL: f64 = 10.0;
 
     pub(crate) fn new(style: &Style) -> Result<Self> {
-        within("width", style.width, 240.0, 4000.0)?;
-        within("scale", style.scale, 0.5, 8.0)?;
+        within("width", style.width, 240.0, 2000.0)?;
+        within("scale", style.scale, 0.5, 4.0)?;
         let (ground, ink) =
             if style.dark { (Colour(22, 24, 29), Colour(232, 232, 235)) } else { (Colour::WHITE, Colour(34, 34, 38)) };
         Ok(Self {
@@ -62,6 +64,7 @@ impl Theme {
             muted: ink.towards(ground, 0.3),
             axis: ink.towards(ground, 0.55),
             faint: ink.towards(ground, 0.89),
+            border: ink.towards(ground, 0.75),
             missing: ink.towards(ground, 0.86),
         })
     }

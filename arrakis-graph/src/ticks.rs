@@ -7,8 +7,13 @@ pub(crate) struct Ticks {
     pub(crate) texts: Vec<String>,
 }
 
-/// About `count` ticks from `low` to `high`, at multiples of 1, 2 or 5 times a power of ten.
+/// About `count` ticks from `low` to `high`, at multiples of 1, 2 or 5 times a power of ten; two at least, if they fit.
 pub(crate) fn ticks(low: f64, high: f64, count: f64) -> Ticks {
+    let few = spaced(low, high, count);
+    if few.values.len() < 2 { spaced(low, high, count * 2.0) } else { few }
+}
+
+fn spaced(low: f64, high: f64, count: f64) -> Ticks {
     let raw = (high / 2.0 - low / 2.0) / count.max(1.0) * 2.0;
     let decade = 10f64.powf(raw.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * decade >= raw * 0.999).unwrap_or(10.0);

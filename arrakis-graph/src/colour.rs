@@ -41,24 +41,62 @@ impl Colour {
 
 /// Viridis (van der Walt and Smith, 2015), every eighth of its 256 colours.
 const VIRIDIS: [u32; 33] = [
-    0x44_01_54, 0x47_0d_60, 0x48_18_6a, 0x48_23_74, 0x47_2d_7b, 0x45_36_81, 0x42_40_86, 0x3f_49_89, 0x3b_52_8b,
-    0x37_5a_8d, 0x33_63_8d, 0x2f_6a_8e, 0x2c_72_8e, 0x29_7a_8e, 0x26_81_8e, 0x23_89_8e, 0x21_90_8c, 0x1f_98_8b,
-    0x1f_9f_88, 0x21_a6_85, 0x28_ae_80, 0x31_b5_7b, 0x3e_bc_74, 0x4c_c2_6c, 0x5d_c9_63, 0x6e_ce_58, 0x82_d3_4c,
-    0x96_d8_3f, 0xab_dc_32, 0xc0_df_24, 0xd5_e2_1a, 0xea_e5_1a, 0xfd_e7_25,
+    0x0044_0154,
+    0x0047_0d60,
+    0x0048_186a,
+    0x0048_2374,
+    0x0047_2d7b,
+    0x0045_3681,
+    0x0042_4086,
+    0x003f_4989,
+    0x003b_528b,
+    0x0037_5a8d,
+    0x0033_638d,
+    0x002f_6a8e,
+    0x002c_728e,
+    0x0029_7a8e,
+    0x0026_818e,
+    0x0023_898e,
+    0x0021_908c,
+    0x001f_988b,
+    0x001f_9f88,
+    0x0021_a685,
+    0x0028_ae80,
+    0x0031_b57b,
+    0x003e_bc74,
+    0x004c_c26c,
+    0x005d_c963,
+    0x006e_ce58,
+    0x0082_d34c,
+    0x0096_d83f,
+    0x00ab_dc32,
+    0x00c0_df24,
+    0x00d5_e21a,
+    0x00ea_e51a,
+    0x00fd_e725,
 ];
 
 /// `ColorBrewer`'s red–blue (Brewer, 2002), turned so that blue is negative, with a white middle.
 const BLUE_RED: [u32; 11] = [
-    0x05_30_61, 0x21_66_ac, 0x43_93_c3, 0x92_c5_de, 0xd1_e5_f0, 0xff_ff_ff, 0xfd_db_c7, 0xf4_a5_82, 0xd6_60_4d,
-    0xb2_18_2b, 0x67_00_1f,
+    0x0005_3061,
+    0x0021_66ac,
+    0x0043_93c3,
+    0x0092_c5de,
+    0x00d1_e5f0,
+    0x00ff_ffff,
+    0x00fd_dbc7,
+    0x00f4_a582,
+    0x00d6_604d,
+    0x00b2_182b,
+    0x0067_001f,
 ];
 
 /// Okabe and Ito's palette (2008) from the most to the least legible on white; black is left to the text.
-const OKABE_ITO: [u32; 7] = [0x00_72_b2, 0xd5_5e_00, 0x00_9e_73, 0xcc_79_a7, 0xe6_9f_00, 0x56_b4_e9, 0xf0_e4_42];
+const OKABE_ITO: [u32; 7] = [0x0000_72b2, 0x00d5_5e00, 0x0000_9e73, 0x00cc_79a7, 0x00e6_9f00, 0x0056_b4e9, 0x00f0_e442];
 
 /// The blue and the red of signed bars.
-pub(crate) const NEGATIVE: Colour = Colour::hex(0x21_66_ac);
-pub(crate) const POSITIVE: Colour = Colour::hex(0xc0_3a_3a);
+pub(crate) const NEGATIVE: Colour = Colour::hex(0x0021_66ac);
+pub(crate) const POSITIVE: Colour = Colour::hex(0x00c0_3a3a);
 
 /// The colour of line `index` of `count`: Okabe and Ito's while they last, else steps of viridis.
 pub(crate) fn of_line(index: usize, count: usize) -> Colour {
@@ -94,7 +132,11 @@ impl Ramp {
             Scale::Sequential => (low, high),
             Scale::Diverging => (-low.abs().max(high.abs()), low.abs().max(high.abs())),
         };
-        let room = if high > low { 0.0 } else { if low == 0.0 { 1.0 } else { low.abs() * 0.5 } };
+        let room = match (high > low, low == 0.0) {
+            (true, _) => 0.0,
+            (false, true) => 1.0,
+            (false, false) => low.abs() * 0.5,
+        };
         Self { scale, low: low - room, high: high + room }
     }
 

@@ -10,7 +10,7 @@ pub(crate) const FAMILIES: &str = "DejaVu Sans, Verdana, sans-serif";
 /// How far capitals rise above the baseline, in em.
 const CAPITAL: f64 = 0.729;
 
-/// DejaVu Sans.
+/// The face and its measure.
 #[derive(Debug, Clone)]
 pub(crate) struct Font {
     face: FontRef<'static>,

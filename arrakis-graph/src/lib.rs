@@ -28,6 +28,7 @@ mod lines;
 mod multiples;
 mod paint;
 mod picture;
+mod raster;
 mod save;
 mod scene;
 mod theme;

@@ -46,45 +46,40 @@ impl Picture for Stack {
                 grid.scale = scale;
                 grid.scene(theme)
             }
-            [outer @ .., rows, columns] => panels(self, outer, rows, columns, theme),
+            [before @ .., last, rows, columns] => panels(self, Choice::of(last, before), rows, columns, theme),
         }
     }
 }
 
 /// Which of the matrices are drawn, in rows of panels.
 struct Choice {
+    /// How many panels lie in a row.
+    wide: usize,
     /// For each row of panels its label, if rows mean something.
     down: Vec<String>,
-    /// For each column of panels its label, if columns mean something.
-    across: Vec<String>,
-    /// The places of the matrices, row by row, with the label of each if rows and columns mean nothing.
+    /// The places of the matrices, row by row, each with what stands above it.
     panels: Vec<(usize, String)>,
     notes: Vec<String>,
 }
 
 impl Choice {
-    /// One outer axis is wrapped into rows; of several the last runs across.
-    fn of(outer: &[Axis]) -> Self {
-        let Some((last, before)) = outer.split_last() else {
-            return Self { down: vec![], across: vec![], panels: vec![], notes: vec![] };
-        };
+    /// The only outer axis is wrapped into rows; of several the last runs across and the others down.
+    fn of(last: &Axis, before: &[Axis]) -> Self {
         let mut notes = Vec::new();
         if before.is_empty() {
             let shown = spread(last.len(), MOST_DOWN * MOST_DOWN, &last.name, &mut notes);
-            let panels = shown.into_iter().map(|place| (place, titled(last, place))).collect();
-            return Self { down: vec![], across: vec![], panels, notes };
+            let panels: Vec<_> = shown.into_iter().map(|place| (place, titled(last, place))).collect();
+            return Self { wide: near_square(panels.len()), down: vec![], panels, notes };
         }
         let rows: usize = before.iter().map(Axis::len).product();
         let name = before.iter().map(|axis| axis.name.as_str()).collect::<Vec<_>>().join(" × ");
         let down = spread(rows, MOST_DOWN, &name, &mut notes);
         let across = spread(last.len(), MOST_ACROSS, &last.name, &mut notes);
-        let places = down.iter().flat_map(|row| across.iter().map(move |column| row * last.len() + column));
-        Self {
-            panels: places.map(|place| (place, String::new())).collect(),
-            down: down.iter().map(|&row| path(before, row)).collect(),
-            across: across.iter().map(|&column| titled(last, column)).collect(),
-            notes,
-        }
+        let above = |row: usize, column| if row == down[0] { titled(last, column) } else { String::new() };
+        let panel = |row: usize, column: usize| (row * last.len() + column, above(row, column));
+        let panels = down.iter().flat_map(|&row| across.iter().map(move |&column| (row, column)));
+        let panels = panels.map(|(row, column)| panel(row, column)).collect();
+        Self { wide: across.len(), down: down.iter().map(|&row| path(before, row)).collect(), panels, notes }
     }
 }
 
@@ -114,9 +109,8 @@ fn path(axes: &[Axis], mut place: usize) -> String {
     parts.join(", ")
 }
 
-fn panels(stack: &Stack, outer: &[Axis], rows: &Axis, columns: &Axis, theme: &Theme) -> Result<Scene> {
-    let mut choice = Choice::of(outer);
-    let wide = if choice.across.is_empty() { near_square(choice.panels.len()) } else { choice.across.len() };
+fn panels(stack: &Stack, mut choice: Choice, rows: &Axis, columns: &Axis, theme: &Theme) -> Result<Scene> {
+    let wide = choice.wide;
     let tall = choice.panels.len().div_ceil(wide);
     let whole = matrices(stack, &choice, rows, columns)?;
     let values = || whole.iter().flat_map(|field| &field.values);
@@ -153,12 +147,10 @@ fn panels(stack: &Stack, outer: &[Axis], rows: &Axis, columns: &Axis, theme: &Th
     let below = Labels::across(&first.columns, cell_width, small(cell_width), LONGEST_LABEL, theme);
 
     let mut scene = Scene::default();
-    let headed = !choice.across.is_empty() || !choice.panels.iter().all(|(_, label)| label.is_empty());
-    let between = if choice.across.is_empty() { GAP + HEAD } else { GAP };
-    let top = if headed { HEAD } else { 0.0 };
+    let between = if choice.down.is_empty() { GAP + HEAD } else { GAP };
     let corner = |index: usize| {
         let (row, column) = (index / wide, index % wide);
-        (left + column as f64 * (width + GAP), top + row as f64 * (height + between))
+        (left + column as f64 * (width + GAP), HEAD + row as f64 * (height + between))
     };
     let head = |text: &str| label::cut(&label::visible(text, &theme.font), Theme::SMALL, width, &theme.font);
     for (index, (field, (_, label))) in fields.iter().zip(&choice.panels).enumerate() {
@@ -172,23 +164,19 @@ fn panels(stack: &Stack, outer: &[Axis], rows: &Axis, columns: &Axis, theme: &Th
             column_labels(&mut scene, &below, (x, y + height), cell_width, theme);
         }
     }
-    for (column, label) in choice.across.iter().enumerate() {
-        let (x, y) = corner(column);
-        scene.text((x + width / 2.0, y - 8.0), Anchor::Middle, &head(label), Theme::SMALL, theme.ink);
-    }
     for (row, label) in choice.down.iter().enumerate() {
         let y = corner(row * wide).1 + height / 2.0;
         let label = label::cut(&label::visible(label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
         scene.text((0.0, y), Anchor::Start, &label, Theme::LABEL, theme.ink);
     }
     let (end, bottom) = corner(tall * wide - 1);
-    let (total_width, total_height) = (end + width - left, bottom + height - top);
+    let (total_width, total_height) = (end + width - left, bottom + height - HEAD);
     let mut named = Scene::default();
-    let corner = (left - down_room, top);
+    let corner = (left - down_room, HEAD);
     let bottom =
         axis_names(&mut named, (&rows.name, &columns.name), corner, (total_width, total_height), below.extent, theme);
     scene.append(named, (down_room, 0.0));
-    let bar_end = bar.draw(&mut scene, (left + total_width + 14.0, top), total_height.clamp(96.0, 320.0), theme);
+    let bar_end = bar.draw(&mut scene, (left + total_width + 14.0, HEAD), total_height.clamp(96.0, 320.0), theme);
     scene.width = left + total_width + bar.width();
     scene.height = bottom.max(bar_end);
     Ok(scene.framed(&stack.title, &notes, theme))

@@ -64,14 +64,18 @@ impl Scene {
 
     /// A text whose capitals are centred on the height `y`.
     pub(crate) fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str, size: f64, colour: Colour) {
-        let (text, y) = (text.to_owned(), y + Font::drop(size));
-        self.marks.push(Mark::Text { x, y, text, size, colour, anchor, turned: false });
+        self.write((x, y + Font::drop(size)), anchor, text, size, colour, false);
     }
 
     /// A text that reads upwards, its capitals centred on `x`.
     pub(crate) fn turned(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str, size: f64, colour: Colour) {
-        let (text, x) = (text.to_owned(), x + Font::drop(size));
-        self.marks.push(Mark::Text { x, y, text, size, colour, anchor, turned: true });
+        self.write((x + Font::drop(size), y), anchor, text, size, colour, true);
+    }
+
+    fn write(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str, size: f64, colour: Colour, turned: bool) {
+        if !text.is_empty() {
+            self.marks.push(Mark::Text { x, y, text: text.to_owned(), size, colour, anchor, turned });
+        }
     }
 
     /// Adds the marks of another scene, moved.

@@ -44,16 +44,16 @@ pub(crate) fn short(value: f64, most: f64) -> String {
 }
 
 fn text(value: f64, step: f64, most: f64) -> String {
-    let written = if most >= 1e6 || most < 1e-3 {
+    let written = if (1e-3..1e6).contains(&most) {
+        let decimals = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
+        format!("{value:.decimals$}")
+    } else {
         let plain = format!("{value:.2e}");
         match plain.split_once('e') {
             Some((digits, _)) if digits.parse::<f64>() == Ok(0.0) => "0".into(),
             Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),
             None => plain,
         }
-    } else {
-        let decimals = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
-        format!("{value:.decimals$}")
     };
     let zero = written.chars().all(|c| matches!(c, '-' | '0' | '.'));
     if zero { written.trim_start_matches('-').to_owned() } else { written.replace('-', "−") }

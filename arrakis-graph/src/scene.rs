@@ -1,0 +1,133 @@
+//! A picture before it has a format: marks in pixels of the layout, `x` to the right and `y` down.
+
+use crate::colour::Colour;
+use crate::font::Font;
+use crate::label;
+use crate::theme::Theme;
+
+/// Where along a text its point lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// One thing to be drawn.
+#[derive(Debug, Clone)]
+pub(crate) enum Mark {
+    /// A filled rectangle, its edges on whole pixels of a PNG.
+    Rect { x: f64, y: f64, width: f64, height: f64, fill: Colour },
+    /// A line through points, with round joins.
+    Stroke { points: Vec<(f64, f64)>, width: f64, colour: Colour },
+    /// A filled circle.
+    Disk { x: f64, y: f64, radius: f64, colour: Colour },
+    /// A text, its baseline at the point; a turned one reads upwards.
+    Text { x: f64, y: f64, text: String, size: f64, colour: Colour, anchor: Anchor, turned: bool },
+}
+
+/// Marks on a ground of some size.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scene {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    pub(crate) marks: Vec<Mark>,
+}
+
+impl Scene {
+    pub(crate) fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), fill: Colour) {
+        self.marks.push(Mark::Rect { x, y, width, height, fill });
+    }
+
+    /// A line along the axes, one pixel wide, centred on its points.
+    pub(crate) fn rule(&mut self, from: (f64, f64), to: (f64, f64), colour: Colour) {
+        let corner = (from.0.min(to.0) - 0.5, from.1.min(to.1) - 0.5);
+        self.rect(corner, ((from.0 - to.0).abs() + 1.0, (from.1 - to.1).abs() + 1.0), colour);
+    }
+
+    /// The outline of a rectangle, just outside it.
+    pub(crate) fn frame(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: Colour) {
+        let (left, top, right, bottom) = (x - 0.5, y - 0.5, x + width + 0.5, y + height + 0.5);
+        self.rule((left, top), (right, top), colour);
+        self.rule((left, bottom), (right, bottom), colour);
+        self.rule((left, top), (left, bottom), colour);
+        self.rule((right, top), (right, bottom), colour);
+    }
+
+    pub(crate) fn stroke(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour) {
+        self.marks.push(Mark::Stroke { points, width, colour });
+    }
+
+    pub(crate) fn disk(&mut self, (x, y): (f64, f64), radius: f64, colour: Colour) {
+        self.marks.push(Mark::Disk { x, y, radius, colour });
+    }
+
+    /// A text whose capitals are centred on the height `y`.
+    pub(crate) fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str, size: f64, colour: Colour) {
+        self.write((x, y + Font::drop(size)), anchor, text, size, colour, false);
+    }
+
+    /// A text that reads upwards, its capitals centred on `x`.
+    pub(crate) fn turned(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str, size: f64, colour: Colour) {
+        self.write((x + Font::drop(size), y), anchor, text, size, colour, true);
+    }
+
+    fn write(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str, size: f64, colour: Colour, turned: bool) {
+        if !text.is_empty() {
+            self.marks.push(Mark::Text { x, y, text: text.to_owned(), size, colour, anchor, turned });
+        }
+    }
+
+    /// Adds the marks of another scene, moved.
+    pub(crate) fn append(&mut self, other: Self, (right, down): (f64, f64)) {
+        self.marks.extend(other.marks.into_iter().map(|mut mark| {
+            match &mut mark {
+                Mark::Rect { x, y, .. } | Mark::Disk { x, y, .. } | Mark::Text { x, y, .. } => {
+                    *x += right;
+                    *y += down;
+                }
+                Mark::Stroke { points, .. } => points.iter_mut().for_each(|point| {
+                    point.0 += right;
+                    point.1 += down;
+                }),
+            }
+            mark
+        }));
+    }
+
+    /// This scene with a title above, notes below and a margin around, on the theme's ground.
+    pub(crate) fn framed(self, title: &str, notes: &[String], theme: &Theme) -> Self {
+        let title = label::visible(title.trim(), &theme.font);
+        let most = (theme.width - 2.0 * Theme::MARGIN).max(self.width);
+        let wanted = theme.measure(&title, Theme::TITLE).min(most.min(380.0));
+        let width = self.width.max(wanted).ceil();
+        let titles = label::wrap(&title, Theme::TITLE, width + 1.0, &theme.font);
+        let notes: Vec<String> =
+            notes.iter().flat_map(|note| label::wrap(note, Theme::SMALL, width, &theme.font)).collect();
+
+        let mut scene = Self::default();
+        let mut y = Theme::MARGIN;
+        for line in &titles {
+            scene.text((Theme::MARGIN, y + 8.0), Anchor::Start, line, Theme::TITLE, theme.ink);
+            y += 19.0;
+        }
+        if !titles.is_empty() {
+            y += 7.0;
+        }
+        let (body_width, body_height) = (width.max(self.width).ceil(), self.height.ceil());
+        scene.append(self, (Theme::MARGIN, y));
+        y += body_height;
+        if !notes.is_empty() {
+            y += 8.0;
+        }
+        for line in &notes {
+            scene.text((Theme::MARGIN, y + 6.0), Anchor::Start, line, Theme::SMALL, theme.muted);
+            y += 14.0;
+        }
+        scene.width = body_width + 2.0 * Theme::MARGIN;
+        scene.height = y + Theme::MARGIN;
+        let ground = Mark::Rect { x: 0.0, y: 0.0, width: scene.width, height: scene.height, fill: theme.ground };
+        scene.marks.insert(0, ground);
+        scene
+    }
+}

@@ -71,7 +71,7 @@ impl Model for Named {
     fn encode(&self, _: &str) -> Result<Vec<i64>> {
         refuse()
     }
-    fn encode_piece(&self, _: &str) -> Result<Vec<i64>> {
+    fn token_id(&self, _: &str) -> Result<i64> {
         refuse()
     }
     fn decode(&self, _: &[i64]) -> Result<String> {

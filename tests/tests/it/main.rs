@@ -10,4 +10,5 @@ mod laws;
 mod print;
 mod real_models;
 mod storage;
+mod tools;
 mod transformer_lens;

@@ -7,4 +7,5 @@ mod families;
 mod fixtures;
 mod laws;
 mod storage;
+mod tools;
 mod transformer_lens;

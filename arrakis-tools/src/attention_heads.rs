@@ -15,8 +15,8 @@ use crate::{gap, index, reduce};
 
 /// Scores every head as a previous-token, duplicate-token and induction head.
 ///
-/// By `pattern`, a random sequence is given twice, and the score is the mean attention along the diagonal 1, `length`
-/// and `length - 1` below the main one: to the token before, to the token's first occurrence, to what followed it there.
+/// By `pattern` and `diagonal`, a random sequence is given twice, and the score is the mean attention to the key 1,
+/// `length` and `length - 1` before the query: the token before, the token's first occurrence, what followed it there.
 /// By `mul` and `abs`, TransformerLens' head detector compares the pattern over any text with the expected pairs.
 /// If induction happens, the loss over the second half is far below that over the first. Identity: rows of a pattern
 /// sum to 1, and `row_gap` is the greatest absolute difference from it.
@@ -27,7 +27,7 @@ pub struct AttentionHeads {
     /// How heads are scored.
     #[serde(default)]
     pub method: HeadMethod,
-    /// What to read (for `pattern`: one sequence given twice, after one more token at most); random tokens if absent.
+    /// What to read (for `pattern` and `diagonal`: one sequence given twice, after one more token at most); random tokens if absent.
     #[serde(default)]
     pub prompt: Option<Prompt>,
     /// Random tokens of a sequence, before they are given again; of no account where there is a prompt.
@@ -105,7 +105,7 @@ pub struct HeadScores {
 pub struct RepeatLoss {
     /// Where the tokens are new.
     pub first_half: f64,
-    /// Where the tokens have been seen.
+    /// Where they have been seen; without the first of them, which nothing foretells.
     pub second_half: f64,
 }
 
@@ -135,7 +135,7 @@ impl Tool for AttentionHeads {
 
     fn run(&self, cx: &Context<'_>) -> Result<HeadScores> {
         let dims = cx.model().dims();
-        if self.method == HeadMethod::Pattern && (self.exclude_bos || self.exclude_current_token) {
+        if self.method.wants_repeat() && (self.exclude_bos || self.exclude_current_token) {
             let why = "they belong to the detector; choose the method `mul` or `abs`".into();
             return Err(Error::Invalid { what: "`exclude_bos`, `exclude_current_token`".into(), why });
         }
@@ -193,17 +193,17 @@ impl AttentionHeads {
             let why = format!("row {row} has one token; scores of heads want two at least");
             return Err(Error::Invalid { what: "prompt".into(), why });
         }
-        let expected = match (self.method, half) {
-            (HeadMethod::Pattern, Some(half)) => Expected::diagonals(ids.len() as i64, half, model.device())?,
-            (HeadMethod::Pattern, None) => {
+        let expected = match half {
+            Some(half) if self.method.wants_repeat() => {
+                Expected::repeated(ids.len() as i64, half, self.method, model.device())?
+            }
+            None if self.method.wants_repeat() => {
                 let why = format!(
-                    "row {row} is not one sequence given twice, which `pattern` wants; choose the method `mul` or `abs`"
+                    "row {row} is not one sequence given twice, which this method wants; choose the method `mul` or `abs`"
                 );
                 return Err(Error::Invalid { what: "prompt".into(), why });
             }
-            (method, _) => {
-                Expected::by_token(ids, method, self.exclude_bos, self.exclude_current_token, model.device())?
-            }
+            _ => Expected::by_token(ids, self.method, self.exclude_bos, self.exclude_current_token, model.device())?,
         };
         let points: Vec<HookPoint> = (0..model.dims().n_layers).map(|layer| Site::PATTERN.at(layer)).collect();
         let tokens = Tokens::from_ids(ids)?;
@@ -299,7 +299,7 @@ fn halves(logits: &Tensor, ids: &[i64], half: i64) -> Result<RepeatLoss> {
     let mean = |start: i64, len: i64| -> Result<f64> {
         Ok(losses.f_narrow(0, start, len)?.f_mean(Kind::Double)?.f_double_value(&[])?)
     };
-    Ok(RepeatLoss { first_half: mean(0, predicted - half)?, second_half: mean(predicted - half, half)? })
+    Ok(RepeatLoss { first_half: mean(0, predicted - half)?, second_half: mean(predicted - half + 1, half - 1)? })
 }
 
 register_tools!(AttentionHeads);

@@ -9,13 +9,24 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadMethod {
-    /// Mean attention along a diagonal of the pattern, over a sequence given twice.
+    /// Mean attention to the expected key, over a sequence given twice: of the tokens that have one before them, or of
+    /// those given for the second time.
     #[default]
     Pattern,
+    /// Mean attention along whole diagonals, as in TransformerLens' demos: `pattern`, and one or two queries before the
+    /// second time, which look at the first token.
+    Diagonal,
     /// TransformerLens' head detector, `mul`: the share of attention that lies on the expected pairs.
     Mul,
     /// TransformerLens' head detector, `abs`: 1 minus the mean absolute difference, times the length.
     Abs,
+}
+
+impl HeadMethod {
+    /// Whether the method is about a sequence given twice.
+    pub(crate) const fn wants_repeat(self) -> bool {
+        matches!(self, Self::Pattern | Self::Diagonal)
+    }
 }
 
 /// The kinds of head that are looked for, in the order of [`Expected::of`].
@@ -31,15 +42,18 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// What is expected over a sequence whose last `2 * half` tokens are one given twice: whole diagonals, `1`, `half`
-    /// and `half - 1` below the main one.
-    pub(crate) fn diagonals(len: i64, half: i64, device: Device) -> Result<Self> {
-        let diagonal = |offset: i64| -> Result<Tensor> {
-            Ok(Tensor::f_ones([len - offset], (Kind::Double, device))?.f_diag_embed(-offset, 0, 1)?)
+    /// What is expected over a sequence whose last `2 * half` tokens are one given twice: the keys 1, `half` and
+    /// `half - 1` before the query, the latter two for the second time only unless `method` takes whole diagonals.
+    pub(crate) fn repeated(len: i64, half: i64, method: HeadMethod, device: Device) -> Result<Self> {
+        let options = (Kind::Double, device);
+        let diagonal = |offset: i64, queries: i64| -> Result<Tensor> {
+            let queries = if method == HeadMethod::Diagonal { len - offset } else { queries };
+            let skipped = len - offset - queries;
+            let ones = Tensor::f_cat(&[Tensor::f_zeros([skipped], options)?, Tensor::f_ones([queries], options)?], 0)?;
+            Ok(ones.f_diag_embed(-offset, 0, 1)?)
         };
-        let pairs = Tensor::f_stack(&[diagonal(1)?, diagonal(half)?, diagonal(half - 1)?], 0)?;
-        let counted = Tensor::f_ones([len, len], (Kind::Double, device))?;
-        Ok(Self { pairs, counted, method: HeadMethod::Pattern })
+        let pairs = [diagonal(1, len - 1)?, diagonal(half, half)?, diagonal(half - 1, half)?];
+        Ok(Self { pairs: Tensor::f_stack(&pairs, 0)?, counted: Tensor::f_ones([len, len], options)?, method })
     }
 
     /// What TransformerLens' detector expects over any tokens: the key just before the query; earlier keys with the
@@ -75,7 +89,7 @@ impl Expected {
         let pattern = pattern.f_mul(&self.counted)?.f_unsqueeze(0)?;
         let pairs = self.pairs.f_mul(&self.counted)?.f_unsqueeze(1)?;
         Ok(match self.method {
-            HeadMethod::Pattern => cells(&pattern.f_mul(&pairs)?)?.f_div(&cells(&pairs)?)?,
+            HeadMethod::Pattern | HeadMethod::Diagonal => cells(&pattern.f_mul(&pairs)?)?.f_div(&cells(&pairs)?)?,
             HeadMethod::Mul => cells(&pattern.f_mul(&pairs)?)?.f_div(&cells(&pattern)?)?,
             HeadMethod::Abs => {
                 let len = Tensor::f_from_slice(&[self.pairs.size()[2] as f64])?.f_to_device(pattern.device())?;

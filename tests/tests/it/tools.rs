@@ -5,6 +5,7 @@ mod attribution;
 mod input;
 mod lens;
 mod patching;
+mod smollm2;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use arrakis_core::{Context, Error, Prompt, Tool};
 use arrakis_models::{Decoder, LoadOptions, families, load};
 use tch::{Device, Kind, Tensor};
 
-use crate::fixtures;
+use crate::{fixtures, transformer_lens};
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -60,12 +61,11 @@ struct TransformerLens {
 
 impl TransformerLens {
     fn open() -> Option<Self> {
-        let Some(shared) = fixtures::shared() else {
-            println!("skipped: 0 of the TransformerLens fixtures are here");
+        let Some(folder) = transformer_lens::folder() else {
+            println!("skipped: 0 of 1 folders of TransformerLens' answers are here");
             return None;
         };
-        let folder = shared.join("fixtures/transformer_lens/gpt2");
-        let model = loaded(&folder, Kind::Double);
+        let model = transformer_lens::model(&folder);
         let inputs = tensors(&folder.join("inputs.safetensors"));
         Some(Self { folder, model, inputs })
     }

@@ -41,7 +41,7 @@ fn plain(model: &Decoder, clean: &Tokens, corrupted: &Tokens, metric: &Metric, k
         PatchKind::AttnOut => Site::ATTN_OUT,
         PatchKind::MlpOut => Site::MLP_OUT,
         PatchKind::Z | PatchKind::ZByPos => Site::Z,
-        _ => Site::RESID_PRE,
+        PatchKind::ResidPre => Site::RESID_PRE,
     };
     let measure = metric.prepare(model, corrupted).unwrap();
     let source = model.trace(clean).keep(site).run().unwrap().cache;

@@ -13,7 +13,7 @@ use crate::colour::Colour;
 use crate::font::{FAMILIES, Font};
 use crate::scene::{Anchor, Mark, Scene};
 use crate::theme::Theme;
-use crate::{Error, Result, raster};
+use crate::{Error, Result, label, raster};
 
 /// Units of the SVG's coordinates in a pixel: plotters knows whole numbers only.
 const FINE: f64 = 20.0;
@@ -33,7 +33,8 @@ pub(crate) fn svg(scene: &Scene, title: &str, theme: &Theme) -> Result<String> {
 
     let head = drawn.find('>').map_or(0, |end| end + 1);
     let (fine_width, fine_height) = (width * FINE, height * FINE);
-    let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let title =
+        label::visible(title.trim(), &theme.font).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let opening = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {fine_width} {fine_height}\" role=\"img\">\n<title>{title}</title>"

@@ -6,6 +6,7 @@
 mod bench;
 mod families;
 mod fixtures;
+mod graph;
 mod laws;
 mod print;
 mod real_models;

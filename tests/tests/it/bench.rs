@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Asked, Bench, Error, Log, Status};
+use arrakis_core::print::Room;
 use arrakis_core::{
     Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Model, NormKind, Output, Pass, Residual, Result, Stack,
     Tool, WeightPoint, register_tools,
@@ -143,7 +144,7 @@ impl Draw for Pen {
             return Err(arrakis_core::Error::Invalid { what: "pen".into(), why: "it is dry".into() });
         }
         let path = folder.join("odd.svg");
-        fs::write(&path, answer.text(80)).unwrap();
+        fs::write(&path, answer.text(Room { width: 80, rows: 36 })).unwrap();
         Ok(vec![path])
     }
 }
@@ -313,7 +314,10 @@ fn what_is_not_there_or_damaged_is_named() {
         record.id = id.into();
         fs::write(log.run_folder(id).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
     }
-    assert_eq!(log.get("aaa").unwrap_err().to_string(), "`aaa` begins 2 runs, aaab and aaac among them; give more of it");
+    assert_eq!(
+        log.get("aaa").unwrap_err().to_string(),
+        "`aaa` begins 2 runs, aaab and aaac among them; give more of it"
+    );
     fs::rename(log.run_folder("aaab"), log.run_folder("moved")).unwrap();
     assert!(log.get("moved").unwrap_err().to_string().ends_with("is damaged: it is of run `aaab`"));
     fs::rename(log.run_folder("moved"), log.run_folder("aaab")).unwrap();

@@ -1,6 +1,6 @@
 //! Answers as text.
 
-use arrakis_core::print::label;
+use arrakis_core::print::{Room, label};
 use arrakis_core::{Answer, Axis, Grid, Part, Ranking, Series, Stack};
 use tch::{Kind, Tensor};
 
@@ -11,14 +11,13 @@ fn counting(rows: usize, columns: usize) -> Grid {
 
 #[test]
 fn every_shape_has_a_text() {
-    let lens = counting(2, 2)
-        .with_cells([" Paris", "\n", " the", "naïve"].map(str::to_owned).to_vec())
-        .unwrap();
+    let lens = counting(2, 2).with_cells([" Paris", "\n", " the", "naïve"].map(str::to_owned).to_vec()).unwrap();
     let lines = [("mean", vec![0.5, f64::NAN]), ("last", vec![f64::INFINITY, -20.25])];
     let series = Series::new("Loss", "nats", Axis::new("step", ["first", "second"]), lines).unwrap();
     let ranking = Ranking::new("Next token", "probability", [(" Paris", 0.75), (" the", 0.125), (" in", 0.0)]);
     let axes = vec![Axis::indices("layer", 2), Axis::indices("query", 2), Axis::indices("key", 2)];
-    let stack = Stack::new("Patterns", "weight", axes, Tensor::arange(8, (Kind::Float, tch::Device::Cpu)).view([2, 2, 2]));
+    let stack =
+        Stack::new("Patterns", "weight", axes, Tensor::arange(8, (Kind::Float, tch::Device::Cpu)).view([2, 2, 2]));
     let answer = Answer::new()
         .with("lens", lens)
         .with("loss", series)
@@ -27,12 +26,12 @@ fn every_shape_has_a_text() {
         .with("gap", 1.25e-12)
         .with("count", 12.0)
         .with("note", "as it is");
-    insta::assert_snapshot!(answer.text(80));
+    insta::assert_snapshot!(answer.text(Room { width: 80, rows: 36 }));
 }
 
 #[test]
 fn wide_and_long_tables_are_thinned() {
-    let text = Part::from(counting(50, 40)).text("scores", 60);
+    let text = Part::from(counting(50, 40)).text("scores", Room { width: 60, rows: 12 });
     assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
     insta::assert_snapshot!(text);
 }

@@ -112,6 +112,20 @@ impl Grid {
         Ok(self)
     }
 
+    /// The cells with the greatest absolute numbers, greatest first; NaN counts as none.
+    #[must_use]
+    pub fn strongest(&self, count: usize) -> Ranking {
+        let mut places: Vec<usize> = (0..self.values.len()).filter(|place| !self.values[*place].is_nan()).collect();
+        places.sort_by(|a, b| self.values[*b].abs().total_cmp(&self.values[*a].abs()));
+        let width = self.columns.len();
+        let label = |place: usize| {
+            let (row, column) = (&self.rows.labels[place / width], &self.columns.labels[place % width]);
+            format!("{} {row}, {} {column}", self.rows.name, self.columns.name)
+        };
+        let entries = places.into_iter().take(count).map(|place| (label(place), self.values[place]));
+        Ranking::new(format!("{}: strongest", self.title), self.value.clone(), entries)
+    }
+
     /// The number at a row and column, if there is one.
     #[must_use]
     pub fn get(&self, row: usize, column: usize) -> Option<f64> {

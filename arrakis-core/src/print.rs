@@ -7,8 +7,6 @@ use unicode_width::UnicodeWidthStr;
 use crate::answer::numbers;
 use crate::{Answer, Grid, Part, Ranking, Series, Stack};
 
-/// The rows that a table shows before it is thinned.
-const ROWS: usize = 36;
 /// The widest label or cell; longer ones are cut.
 const LABEL: usize = 24;
 /// Between two columns.
@@ -18,25 +16,40 @@ const LEFT_OUT: &str = "…";
 /// The longest bar of a ranking.
 const BAR: usize = 24;
 
+/// The room that a table has; it is thinned to it where that is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Letters in a line.
+    pub width: usize,
+    /// Rows of a table, its head not counted.
+    pub rows: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { width: 100, rows: 36 }
+    }
+}
+
 impl Answer {
-    /// The answer as text, at most `width` columns wide where that is possible.
+    /// The answer as text.
     #[must_use]
-    pub fn text(&self, width: usize) -> String {
-        let parts: Vec<String> = self.parts().map(|(name, part)| part.text(name, width)).collect();
+    pub fn text(&self, room: Room) -> String {
+        let parts: Vec<String> = self.parts().map(|(name, part)| part.text(name, room)).collect();
         parts.join("\n\n")
     }
 }
 
 impl Part {
-    /// The part as text, at most `width` columns wide where that is possible; `name` stands before a lone value.
+    /// The part as text; `name` stands before a lone value.
     #[must_use]
-    pub fn text(&self, name: &str, width: usize) -> String {
+    pub fn text(&self, name: &str, room: Room) -> String {
         match self {
             Self::Number(number) => format!("{name}: {}", Format::of(&[*number]).show(*number)),
             Self::Text(text) => format!("{name}: {text}"),
-            Self::Grid(grid) => grid_text(grid, width),
-            Self::Series(series) => series_text(series, width),
-            Self::Ranking(ranking) => ranking_text(ranking),
+            Self::Grid(grid) => grid_text(grid, room),
+            Self::Series(series) => series_text(series, room),
+            Self::Ranking(ranking) => ranking_text(ranking, room),
             Self::Stack(stack) => stack_text(stack),
         }
     }
@@ -44,7 +57,7 @@ impl Part {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text(100))
+        f.write_str(&self.text(Room::default()))
     }
 }
 
@@ -73,7 +86,7 @@ fn cut(text: &str) -> String {
     shown + LEFT_OUT
 }
 
-fn grid_text(grid: &Grid, width: usize) -> String {
+fn grid_text(grid: &Grid, room: Room) -> String {
     let format = Format::of(&grid.values);
     let cell = |row: usize, column: usize| {
         let place = row * grid.columns.len() + column;
@@ -85,10 +98,10 @@ fn grid_text(grid: &Grid, width: usize) -> String {
     };
     let corner = format!("{} \\ {}", grid.rows.name, grid.columns.name);
     let table = Table { corner, rows: &grid.rows.labels, columns: &grid.columns.labels, cell: &cell };
-    format!("{} ({})\n{}", grid.title, grid.value, table.text(width))
+    format!("{} ({})\n{}", grid.title, grid.value, table.text(room))
 }
 
-fn series_text(series: &Series, width: usize) -> String {
+fn series_text(series: &Series, room: Room) -> String {
     let all: Vec<f64> = series.lines.iter().flat_map(|line| line.values.iter().copied()).collect();
     let format = Format::of(&all);
     let columns: Vec<String> = series.lines.iter().map(|line| line.name.clone()).collect();
@@ -97,14 +110,14 @@ fn series_text(series: &Series, width: usize) -> String {
         number.map(|number| format.show(*number)).unwrap_or_default()
     };
     let table = Table { corner: series.axis.name.clone(), rows: &series.axis.labels, columns: &columns, cell: &cell };
-    format!("{} ({})\n{}", series.title, series.value, table.text(width))
+    format!("{} ({})\n{}", series.title, series.value, table.text(room))
 }
 
-fn ranking_text(ranking: &Ranking) -> String {
+fn ranking_text(ranking: &Ranking, room: Room) -> String {
     let values: Vec<f64> = ranking.entries.iter().map(|entry| entry.value).collect();
     let format = Format::of(&values);
     let most = values.iter().filter(|value| value.is_finite()).fold(0.0_f64, |most, value| most.max(value.abs()));
-    let rows: Vec<[String; 3]> = thin(ranking.entries.len(), ROWS)
+    let rows: Vec<[String; 3]> = thin(ranking.entries.len(), room.rows)
         .into_iter()
         .map(|place| match place.and_then(|place| ranking.entries.get(place)) {
             Some(entry) => {
@@ -169,7 +182,11 @@ impl Format {
             _ if number.is_nan() => "NaN".to_owned(),
             _ if number.is_infinite() => if number > 0.0 { "∞" } else { "-∞" }.to_owned(),
             Self::Whole => format!("{number:.0}"),
-            Self::Fixed(digits) => format!("{number:.digits$}"),
+            Self::Fixed(digits) => {
+                let shown = format!("{number:.digits$}");
+                let zero = shown.bytes().all(|digit| b"-0.".contains(&digit));
+                if zero { shown.trim_start_matches('-').to_owned() } else { shown }
+            }
             Self::Scientific => format!("{number:.2e}"),
         }
     }
@@ -183,15 +200,14 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn text(&self, width: usize) -> String {
-        let rows = thin(self.rows.len(), ROWS);
-        let names: Vec<String> =
-            rows.iter().map(|row| row.map_or_else(|| LEFT_OUT.to_owned(), |row| label(&self.rows[row]))).collect();
+    fn text(&self, room: Room) -> String {
+        let rows = spread(self.rows.len(), room.rows);
+        let names: Vec<String> = rows.iter().map(|row| label(&self.rows[*row])).collect();
         let first = names.iter().map(|name| name.width()).max().unwrap_or(0).max(self.corner.width());
         let shown: Vec<Vec<String>> = (0..self.columns.len()).map(|column| self.column(column, &rows)).collect();
         let widths: Vec<usize> =
             shown.iter().map(|column| column.iter().map(|cell| cell.width()).max().unwrap_or(0)).collect();
-        let columns = fitting(&widths, width.saturating_sub(first));
+        let columns = fitting(&widths, room.width.saturating_sub(first));
 
         let mut lines = vec![left(&self.corner, first)];
         lines.extend(names.iter().map(|name| left(name, first)));
@@ -205,12 +221,15 @@ impl Table<'_> {
             }
             line.truncate(line.trim_end().len());
         }
+        if rows.len() < self.rows.len() {
+            lines.push(format!("({} of {} rows)", rows.len(), self.rows.len()));
+        }
         lines.join("\n")
     }
 
     /// The head of a column and its cells.
-    fn column(&self, column: usize, rows: &[Option<usize>]) -> Vec<String> {
-        let cells = rows.iter().map(|row| row.map_or_else(|| LEFT_OUT.to_owned(), |row| (self.cell)(row, column)));
+    fn column(&self, column: usize, rows: &[usize]) -> Vec<String> {
+        let cells = rows.iter().map(|row| (self.cell)(*row, column));
         std::iter::once(label(&self.columns[column])).chain(cells).collect()
     }
 }
@@ -222,6 +241,15 @@ fn thin(len: usize, most: usize) -> Vec<Option<usize>> {
     }
     let (head, tail) = (most / 2, most - most / 2);
     (0..head).map(Some).chain([None]).chain((len - tail..len).map(Some)).collect()
+}
+
+/// The places of `0..len` to show, at most `most` of them, evenly from the first to the last.
+fn spread(len: usize, most: usize) -> Vec<usize> {
+    let most = most.max(2);
+    if len <= most {
+        return (0..len).collect();
+    }
+    (0..most).map(|place| (place * (len - 1) + (most - 1) / 2) / (most - 1)).collect()
 }
 
 /// The columns that fit into `width`, thinned as [`thin`] does; always at least the first and the last.

@@ -90,7 +90,7 @@ impl Show {
         if self.json {
             console.json(&json_of(asked)?)?;
         } else {
-            console.line(asked.answer.text(console.width()))?;
+            console.line(asked.answer.text(console.room()))?;
         }
         if let Some(path) = &self.plot {
             for file in arrakis_graph::draw_answer(&asked.answer, path, &Style::default())? {

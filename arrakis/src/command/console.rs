@@ -5,17 +5,15 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use arrakis_core::Host;
+use arrakis_core::print::Room;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-
-/// The width of tables where no terminal says its own.
-const WIDTH: usize = 100;
 
 /// The two streams of the command.
 pub(crate) struct Console<'a> {
     out: RefCell<&'a mut dyn Write>,
     err: RefCell<&'a mut dyn Write>,
-    width: usize,
+    room: Room,
     live: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
@@ -23,18 +21,27 @@ pub(crate) struct Console<'a> {
 impl<'a> Console<'a> {
     /// Streams that nobody watches.
     pub(crate) fn pipe(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out: RefCell::new(out), err: RefCell::new(err), width: WIDTH, live: false, bar: RefCell::default() }
+        Self {
+            out: RefCell::new(out),
+            err: RefCell::new(err),
+            room: Room::default(),
+            live: false,
+            bar: RefCell::default(),
+        }
     }
 
     /// The process' own streams; they may be a terminal.
     pub(crate) fn terminal(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        let width = terminal_size::terminal_size_of(io::stdout()).map_or(WIDTH, |(width, _)| usize::from(width.0));
-        Self { width, live: io::stderr().is_terminal(), ..Self::pipe(out, err) }
+        let mut room = Room::default();
+        if let Some((width, _)) = terminal_size::terminal_size_of(io::stdout()) {
+            room.width = usize::from(width.0);
+        }
+        Self { room, live: io::stderr().is_terminal(), ..Self::pipe(out, err) }
     }
 
-    /// The width of tables.
-    pub(crate) const fn width(&self) -> usize {
-        self.width
+    /// The room of tables.
+    pub(crate) const fn room(&self) -> Room {
+        self.room
     }
 
     /// Writes a result, as it is.

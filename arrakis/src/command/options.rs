@@ -62,6 +62,21 @@ impl Options {
         Ok(load(model, &LoadOptions { kind, device: device::device(&self.device)? })?)
     }
 
+    /// These options as they would be typed, those left out that are as they are by default.
+    pub(crate) fn given(&self) -> String {
+        let mut text = String::new();
+        if self.device != "cpu" {
+            text += &format!(" --device {}", self.device);
+        }
+        if let Some(dtype) = self.dtype.to_possible_value().filter(|dtype| dtype.get_name() != "float32") {
+            text += &format!(" --dtype {}", dtype.get_name());
+        }
+        if self.seed != 0 {
+            text += &format!(" --seed {}", self.seed);
+        }
+        text
+    }
+
     /// A bench for a model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Decoder, name: &str, console: &'a Console<'_>) -> Bench<'a> {
         let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&Pictures);

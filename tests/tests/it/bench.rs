@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Asked, Bench, Error, Log, Status};
+use arrakis_core::print::Room;
 use arrakis_core::{
     Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Model, NormKind, Output, Pass, Residual, Result, Stack,
     Tool, WeightPoint, register_tools,
@@ -143,7 +144,7 @@ impl Draw for Pen {
             return Err(arrakis_core::Error::Invalid { what: "pen".into(), why: "it is dry".into() });
         }
         let path = folder.join("odd.svg");
-        fs::write(&path, answer.text(80)).unwrap();
+        fs::write(&path, answer.text(Room { width: 80, rows: 36 })).unwrap();
         Ok(vec![path])
     }
 }

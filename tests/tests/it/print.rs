@@ -1,6 +1,6 @@
 //! Answers as text.
 
-use arrakis_core::print::label;
+use arrakis_core::print::{Room, label};
 use arrakis_core::{Answer, Axis, Grid, Part, Ranking, Series, Stack};
 use tch::{Kind, Tensor};
 
@@ -26,12 +26,12 @@ fn every_shape_has_a_text() {
         .with("gap", 1.25e-12)
         .with("count", 12.0)
         .with("note", "as it is");
-    insta::assert_snapshot!(answer.text(80));
+    insta::assert_snapshot!(answer.text(Room { width: 80, rows: 36 }));
 }
 
 #[test]
 fn wide_and_long_tables_are_thinned() {
-    let text = Part::from(counting(50, 40)).text("scores", 60);
+    let text = Part::from(counting(50, 40)).text("scores", Room { width: 60, rows: 12 });
     assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
     insta::assert_snapshot!(text);
 }

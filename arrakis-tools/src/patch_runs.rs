@@ -1,7 +1,7 @@
 //! A corrupted run done again with clean activations, several patches to a pass.
 
 use arrakis_core::{
-    Cache, Context, Dims, HookPoint, Logits, Measure, Metric, ModelExt, Result, Site, Tokens, answer, edit,
+    Cache, Context, Dims, HookPoint, Logits, Measure, Metric, ModelExt, Result, Site, Tokens, Trace, answer, edit,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -30,8 +30,8 @@ pub(crate) struct PatchRuns<'a> {
     tokens: &'a Tokens,
     /// Values of the clean run at the points to be patched.
     source: Cache,
-    /// The corrupted residual stream before each block that a pass may start at.
-    stream: Cache,
+    /// Values of the corrupted run at the same points, and before each block that a pass may start at.
+    base: Cache,
     measure: Measure,
     /// The metric of the clean run.
     pub(crate) clean: f64,
@@ -51,32 +51,39 @@ impl<'a> PatchRuns<'a> {
     ) -> Result<Self> {
         let model = cx.model();
         let measure = metric.prepare(model, clean)?;
-        let points = sites.iter().flat_map(|site| layers.iter().map(|layer| site.at(*layer)));
-        let trace = model.trace(clean).keep(Site::RESID_PRE.at(0)).logits(measure.wanted());
-        let run = points.fold(trace, arrakis_core::Trace::keep).run()?;
-        let clean_value = mean(&measure, run.logits()?)?;
+        let at = |site: Site| layers.iter().map(move |layer| site.at(*layer));
+        let points: Vec<HookPoint> = sites.iter().copied().flat_map(at).chain([Site::RESID_PRE.at(0)]).collect();
+        let trace = model.trace(clean).logits(measure.wanted());
+        let run = points.iter().copied().fold(trace, Trace::keep).run()?;
+        let clean = mean(&measure, run.logits()?)?;
         let source = run.cache;
 
         let measure = metric.prepare(model, corrupted)?;
-        let trace = model.trace(corrupted).keep(Site::RESID_PRE.at(0)).logits(measure.wanted());
-        let run = layers.iter().fold(trace, |trace, layer| trace.keep(Site::RESID_PRE.at(*layer))).run()?;
-        let corrupted_value = mean(&measure, run.logits()?)?;
-        let stream = run.cache;
-        Ok(Self { tokens: corrupted, source, stream, measure, clean: clean_value, corrupted: corrupted_value })
+        let trace = model.trace(corrupted).logits(measure.wanted());
+        let run = points.into_iter().chain(at(Site::RESID_PRE)).fold(trace, Trace::keep).run()?;
+        let value = mean(&measure, run.logits()?)?;
+        Ok(Self { tokens: corrupted, source, base: run.cache, measure, clean, corrupted: value })
     }
 
     /// The metric of the corrupted run with each of the `slots` of a point patched, one at a time.
+    ///
+    /// Where both runs hold the same value, as they do before the first token that differs, nothing is run.
     pub(crate) fn patched(&self, cx: &Context<'_>, site: Site, layer: usize, slots: &[Slot]) -> Result<Vec<f64>> {
+        let point = site.at(layer);
+        let differing = Differing::of(self.source.get(point)?, self.base.get(point)?)?;
+        let places: Vec<usize> = (0..slots.len()).filter(|place| differing.touches(slots[*place])).collect();
         let limit = cx.memory_limit().unwrap_or(match cx.model().device() {
             Device::Cpu => CPU_BYTES,
             _ => GPU_BYTES,
         });
-        let one = self.bytes(cx.model().dims(), cx.model().kind());
-        let pack = (limit / one).max(1) as usize;
-        let mut values = Vec::with_capacity(slots.len());
-        for slots in slots.chunks(pack) {
+        let pack = (limit / self.bytes(cx.model().dims(), cx.model().kind())).max(1) as usize;
+        let mut values = vec![self.corrupted; slots.len()];
+        for places in places.chunks(pack) {
             cx.cancelled()?;
-            values.extend(self.pass(cx, site.at(layer), layer, slots)?);
+            let slots: Vec<Slot> = places.iter().map(|place| slots[*place]).collect();
+            for (place, value) in places.iter().zip(self.pass(cx, point, layer, &slots)?) {
+                values[*place] = value;
+            }
         }
         Ok(values)
     }
@@ -84,7 +91,7 @@ impl<'a> PatchRuns<'a> {
     /// One pass: the batch holds the corrupted rows once for each slot, one after the other.
     fn pass(&self, cx: &Context<'_>, point: HookPoint, layer: usize, slots: &[Slot]) -> Result<Vec<f64>> {
         let copies = slots.len() as i64;
-        let stream = self.stream.get(Site::RESID_PRE.at(layer))?;
+        let stream = self.base.get(Site::RESID_PRE.at(layer))?;
         let source = self.source.get(point)?;
         let times = |value: &Tensor| -> Result<Tensor> {
             let mut repeats = vec![1; value.dim()];
@@ -115,6 +122,26 @@ impl<'a> PatchRuns<'a> {
         let stream = pos * (8 * dims.d_model + 4 * dims.d_mlp + 4 * dims.n_heads * dims.d_head);
         let numbers = stream + 2 * dims.n_heads * pos * pos + 3 * wanted * dims.vocab;
         (self.tokens.batch() * numbers * kind.elt_size_in_bytes()).max(1) as u64
+    }
+}
+
+/// Where the values of two runs differ in any bit: `[pos, head]`, or `[pos, 1]` for a value without heads.
+struct Differing {
+    cells: Vec<bool>,
+    heads: usize,
+}
+
+impl Differing {
+    fn of(source: &Tensor, base: &Tensor) -> Result<Self> {
+        let differing = source.f_ne_tensor(base)?;
+        let heads = if differing.dim() == 4 { differing.size()[2] as usize } else { 1 };
+        let cells = differing.f_any_dim(-1, false)?.f_any_dim(0, false)?.f_to_device(Device::Cpu)?;
+        Ok(Self { cells: Vec::try_from(cells.f_reshape([-1])?)?, heads })
+    }
+
+    fn touches(&self, slot: Slot) -> bool {
+        let mut cells = self.cells.iter().enumerate();
+        cells.any(|(place, differs)| *differs && slot.covers(place % self.heads, place / self.heads))
     }
 }
 

@@ -29,3 +29,7 @@ pub mod prelude {
 
 // The tools register themselves; the linker drops a crate that nobody names.
 use arrakis_tools as _;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -72,26 +72,13 @@ impl Decoder {
         Ok(embedded.f_add(&learned)?)
     }
 
-    /// Positions, padding and length of the text that a pass completes.
+    /// Positions, padding and length of the text that a pass completes; all on the CPU.
     fn positioning(&self, pass: &Pass<'_>, batch: i64, len: i64) -> Result<Positioning> {
-        let past = pass.past.map_or(0, KeyValues::len);
-        let real = joined_mask(pass.past.and_then(|past| past.mask.as_ref()), pass.mask, batch, past, len)?;
-        let positions = match (pass.positions, pass.mask, pass.past) {
-            (Some(positions), ..) => positions.shallow_clone(),
-            (None, None, None) => Tensor::f_arange(len, (Kind::Int64, Device::Cpu))?.f_unsqueeze(0)?,
-            (None, mask, past) => {
-                let steps = match mask {
-                    Some(mask) => mask.f_to_kind(Kind::Int64)?,
-                    None => Tensor::f_ones([batch, len], (Kind::Int64, Device::Cpu))?,
-                };
-                let before = past.map(|past| past.positions.f_amax([1], true)).transpose()?;
-                let counted = steps.f_cumsum(1, None::<Kind>)?.f_sub_scalar(1)?;
-                let counted = match before {
-                    Some(last) => counted.f_add(&last.f_add_scalar(1)?)?,
-                    None => counted,
-                };
-                counted.f_clamp_min(0)?
-            }
+        let past_len = pass.past.map_or(0, KeyValues::len);
+        let real = joined_mask(pass.past.and_then(|past| past.mask.as_ref()), pass.mask, batch, past_len, len)?;
+        let positions = match pass.positions {
+            Some(given) => given_positions(given, batch, len)?,
+            None => counted_positions(real.as_ref(), pass.past, batch, len)?,
         };
         let all_positions = match pass.past {
             Some(past) => Tensor::f_cat(&[&past.positions, &positions.f_expand([batch, len], false)?], 1)?,
@@ -136,7 +123,7 @@ impl Decoder {
         }
     }
 
-    fn layers(&self, pass: &Pass<'_>) -> Result<std::ops::Range<usize>> {
+    fn layers(&self, pass: &Pass<'_>, batch: i64) -> Result<std::ops::Range<usize>> {
         let n_layers = self.architecture.dims.n_layers;
         let stop = pass.stop_at.unwrap_or(n_layers);
         for (what, layer) in [("stop_at layer", stop), ("start_at layer", pass.start_at)] {
@@ -152,6 +139,12 @@ impl Decoder {
             let why = format!("it has other blocks than this model's {n_layers}");
             return Err(Error::Invalid { what: "key-value state".into(), why });
         }
+        if let Some(past) = pass.past
+            && past.positions.size().first() != Some(&batch)
+        {
+            let why = format!("it has {:?} rows and positions where the pass has {batch} rows", past.positions.size());
+            return Err(Error::Invalid { what: "key-value state".into(), why });
+        }
         if (pass.past.is_some() || pass.keep_past) && (pass.start_at > 0 || stop < n_layers) {
             let why = "keys and values are kept by passes through the whole model only".into();
             return Err(Error::Invalid { what: "key-value state".into(), why });
@@ -161,7 +154,7 @@ impl Decoder {
 
     fn run(&self, pass: &mut Pass<'_>) -> Result<Output> {
         let (batch, len) = self.check_input(&pass.input)?;
-        let layers = self.layers(pass)?;
+        let layers = self.layers(pass, batch)?;
         let place = self.positioning(pass, batch, len)?;
         let past_len = pass.past.map_or(0, KeyValues::len);
         let windows = &self.architecture.windows;
@@ -317,6 +310,40 @@ impl Model for Decoder {
 
     fn digest(&self) -> Result<String> {
         digest::remembered(&self.digest, || digest::of(self))
+    }
+}
+
+/// Positions from outside, on the CPU: `[batch or 1, pos]`.
+fn given_positions(given: &Tensor, batch: i64, len: i64) -> Result<Tensor> {
+    let refuse = |why: String| Err(Error::Invalid { what: "positions".into(), why });
+    if given.size() != [batch, len] && given.size() != [1, len] {
+        return refuse(format!("shape {:?} for a pass of [{batch}, {len}]", given.size()));
+    }
+    let positions = given.f_to_device(Device::Cpu)?.f_to_kind(Kind::Int64)?;
+    if positions.f_min()?.f_int64_value(&[])? < 0 {
+        return refuse("one of them is negative".into());
+    }
+    Ok(positions)
+}
+
+/// Positions counted over the real tokens, going on after the past: `[batch or 1, pos]`.
+fn counted_positions(real: Option<&Tensor>, past: Option<&KeyValues>, batch: i64, len: i64) -> Result<Tensor> {
+    let Some(real) = real else {
+        let start = past.map_or(0, KeyValues::len);
+        let counted = Tensor::f_arange_start(start, start + len, (Kind::Int64, Device::Cpu))?;
+        // A past whose positions were given need not end where counting would.
+        return match past {
+            Some(past) => {
+                let next = past.positions.f_amax([1], true)?.f_add_scalar(1)?;
+                Ok(counted.f_sub_scalar(start)?.f_add(&next)?.f_expand([batch, len], false)?)
+            }
+            None => Ok(counted.f_unsqueeze(0)?),
+        };
+    };
+    let counted = real.f_narrow(1, real.size()[1] - len, len)?.f_to_kind(Kind::Int64)?.f_cumsum(1, None::<Kind>)?;
+    match past {
+        Some(past) => Ok(counted.f_add(&past.positions.f_amax([1], true)?)?),
+        None => Ok(counted.f_sub_scalar(1)?.f_clamp_min(0)?),
     }
 }
 

@@ -46,7 +46,9 @@ const SHAPES: &[(i64, i64)] = &[(1, 20), (1, 128), (1, 512), (8, 128)];
 #[divan::bench(args = SHAPES, sample_count = 20)]
 fn forward_without_hooks(bencher: Bencher, (batch, len): (i64, i64)) {
     let (model, tokens) = (model(), tokens(batch, len));
-    bencher.bench_local(|| unwatched(|hooks| model.forward(arrakis_core::Pass::tokens(tokens.ids(), hooks)).expect("a pass")));
+    bencher.bench_local(|| {
+        unwatched(|hooks| model.forward(arrakis_core::Pass::tokens(tokens.ids(), hooks)).expect("a pass"))
+    });
 }
 
 #[divan::bench(args = SHAPES, sample_count = 20)]
@@ -73,7 +75,8 @@ fn trace_that_keeps_the_residual(bencher: Bencher, (batch, len): (i64, i64)) {
 #[divan::bench(sample_count = 20)]
 fn load(bencher: Bencher) {
     let folder = checkpoint();
-    bencher.bench_local(|| arrakis::prelude::load(&folder.to_string_lossy(), &LoadOptions::default()).expect("it loads"));
+    bencher
+        .bench_local(|| arrakis::prelude::load(&folder.to_string_lossy(), &LoadOptions::default()).expect("it loads"));
 }
 
 #[divan::bench(sample_count = 20)]

@@ -321,3 +321,63 @@ fn heads_read_and_write_by_their_own_weights() {
         Ok(())
     });
 }
+
+#[test]
+fn passes_that_make_no_sense_are_refused_by_name() {
+    everywhere(Kind::Float, |model| {
+        let tokens = prompt(model, "refused", 1, LEN);
+        let dims = model.dims();
+        let message = |run: Result<arrakis_core::Run>| run.expect_err("it makes no sense").to_string();
+        let vocab = dims.vocab as i64;
+        let outside = Tokens::from_ids(&[1, vocab])?;
+        assert!(message(model.trace(&outside).run()).contains(&format!("token id {vocab} at row 0, position 1")));
+        assert!(message(model.trace(&tokens).keep("blocks.0.hook_resid_pots").run()).contains("hook_resid_post"));
+        assert!(message(model.trace(&tokens).keep(Site::Z.at(99)).run()).contains("blocks.99.attn.hook_z"));
+        assert!(message(model.trace(&tokens).stop_at(0).keep(Site::Z.at(0)).run()).contains("blocks.0.attn.hook_z"));
+        let head = edit::head(dims.n_heads, edit::zero());
+        assert!(message(model.trace(&tokens).edit(Site::Z.at(0), head).run()).contains("out of range"));
+        let position = edit::position(LEN, edit::zero());
+        assert!(message(model.trace(&tokens).edit(Site::Z.at(0), position).run()).contains("out of range"));
+        let shape = edit::with(|value| Ok(value.narrow(0, 0, 1).squeeze()));
+        assert!(message(model.trace(&tokens).edit(Site::MLP_POST.at(0), shape).run()).contains("keeps shape"));
+        let no_heads = edit::head(0, edit::zero());
+        assert!(message(model.trace(&tokens).edit(Site::RESID_PRE.at(0), no_heads).run()).contains("wants a head"));
+        assert!(message(model.trace(&tokens).logits(Logits::At(vec![LEN])).run()).contains("out of range"));
+        let positions = Tensor::from_slice(&[-1_i64; LEN as usize]).unsqueeze(0);
+        assert!(message(model.trace(&tokens).positions(&positions).run()).contains("negative"));
+        assert!(message(model.trace(&tokens).positions(&positions.narrow(1, 0, 2)).run()).contains("positions"));
+        assert!(message(model.trace(&tokens).stop_at(99).run()).contains("out of range"));
+        let past = model.trace(&tokens).keep_past().run()?.past.expect("asked for");
+        let two = prompt(model, "two", 2, 1);
+        assert!(message(model.trace(&two).past(&past).run()).contains("key-value state"));
+        assert!(message(model.trace(&tokens).gradients(|logits| Ok(logits.sum(Kind::Float))).run()).contains("keep"));
+        assert!(Tokens::from_rows(&[vec![]]).is_err() && Tokens::from_rows(&[]).is_err());
+        let unknown = model.weight(Weight::POS.at(0)).expect_err("no such weight").to_string();
+        assert!(unknown.contains("blocks.0.pos_embed.W_pos"), "{unknown}");
+        let wrong =
+            model.with_weights(vec![(Weight::E.global(), Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu)))]);
+        assert!(wrong.err().expect("the shape is wrong").to_string().contains("embed.W_E"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_prompt_beyond_the_context_is_refused_unless_the_rotation_stretches() {
+    everywhere(Kind::Float, |model| {
+        let context = model.dims().context as i64;
+        if context > 100 {
+            return Ok(());
+        }
+        let tokens = prompt(model, "long", 1, context + 1);
+        let run = model.trace(&tokens).logits(Logits::Last).run();
+        let stretches = matches!(
+            &model.architecture().positions,
+            arrakis_models::architecture::Positions::Rotary(rope) if rope.depends_on_length()
+        );
+        assert_eq!(run.is_ok(), stretches);
+        if let Err(error) = run {
+            assert!(error.to_string().contains("context"), "{error}");
+        }
+        Ok(())
+    });
+}

@@ -40,6 +40,22 @@ pub enum Error {
         cause: String,
     },
 
+    /// The model is not in the local cache, and downloads are switched off.
+    #[error("`{model}` is not in the cache `{}`, and `HF_HUB_OFFLINE` forbids to download it", cache.display())]
+    Offline {
+        /// The name given.
+        model: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+
+    /// A file that is no model by itself.
+    #[error("`{}` is no model: give a folder, a `.gguf` file or a hub id", path.display())]
+    NoModelFile {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A folder without weights of a known format.
     #[error("`{}` has no `model.safetensors`, `model.safetensors.index.json` or `.gguf` file", folder.display())]
     NoWeights {

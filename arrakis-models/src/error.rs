@@ -30,11 +30,11 @@ pub enum Error {
     },
 
     /// The model was not in the local cache and could not be downloaded.
-    #[error("cannot download `{file}` of `{model}`: {cause}")]
+    #[error("cannot download {file} of `{model}`: {cause}; a folder or a `.gguf` file needs no network")]
     Download {
         /// The name given.
         model: String,
-        /// The file wanted.
+        /// The file wanted, or what else was asked of the hub.
         file: String,
         /// What the system said.
         cause: String,

@@ -132,10 +132,12 @@ fn is_complete(folder: &Path) -> bool {
     (has(CONFIG) && (has(SINGLE) || sharded())) || matches!(in_folder(folder.to_owned()), Ok(Located::Gguf(_)))
 }
 
-/// The files that an index names.
+/// The files that an index names; `None` if one of them is not a plain file name.
 fn shards(index: &Path) -> Option<BTreeSet<String>> {
     let json: Value = serde_json::from_slice(&fs::read(index).ok()?).ok()?;
-    json.get("weight_map")?.as_object()?.values().map(|shard| shard.as_str().map(str::to_owned)).collect()
+    let plain = |shard: &&str| Path::new(shard).file_name() == Some(shard.as_ref());
+    let shards = json.get("weight_map")?.as_object()?.values();
+    shards.map(|shard| shard.as_str().filter(plain).map(str::to_owned)).collect()
 }
 
 /// Fetches config, weights and tokenizer into the cache; gives the snapshot's folder.
@@ -157,7 +159,8 @@ fn download(model: &str, cache: &Path) -> Result<PathBuf> {
         get(&repository, SINGLE)?;
     } else if has(INDEX) {
         let index = get(&repository, INDEX)?;
-        let shards = shards(&index).ok_or_else(|| failed(INDEX, "it has no `weight_map`".to_owned()))?;
+        let shards =
+            shards(&index).ok_or_else(|| failed(INDEX, "its `weight_map` does not give file names".to_owned()))?;
         for shard in shards {
             get(&repository, &shard)?;
         }

@@ -1,7 +1,6 @@
 //! Tokenizers of folders and of GGUF metadata.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use arrakis_models::{Checkpoint, Error, Tokenizer};
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use super::gguf::writer::Writer;
 use super::gguf::{llama, opened};
 use super::{message, open};
+use crate::fixtures::shared;
 
 fn integers(numbers: &[i32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
@@ -75,11 +75,6 @@ fn words() -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
-}
-
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    Some(std::env::var_os("ARRAKIS_SHARED").map_or(beside, PathBuf::from)).filter(|folder| folder.is_dir())
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata};
+use crate::locate::{self, Located};
 use crate::safetensors;
 use crate::tensors::Tensors;
 use crate::tokenizer::{self, Tokenizer};
@@ -36,13 +37,23 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json` and safetensors.
+    /// Opens a folder with `config.json` and safetensors, a `.gguf` file, or a hub id (`org/name`).
+    ///
+    /// A hub id is looked for in the local Hugging Face cache and downloaded into it if it is not there, unless
+    /// `HF_HUB_OFFLINE` is set.
     ///
     /// # Errors
-    /// A missing, damaged or unreadable file, by name.
+    /// A missing, damaged or unreadable file, by name; a model that is nowhere, with the places it was looked for.
     pub fn open(model: &str) -> Result<Self> {
-        let path = Path::new(model);
-        if path.extension().is_some_and(|e| e == "gguf") { Self::open_gguf(path) } else { Self::open_folder(path) }
+        Self::read(locate::locate(model)?)
+    }
+
+    /// Opens a folder, a `.gguf` file, or a hub id that is in the given cache; never downloads.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_cached(model: &str, cache: &Path) -> Result<Self> {
+        Self::read(locate::locate_offline(model, Some(cache))?)
     }
 
     /// The files of the weights.
@@ -59,6 +70,13 @@ impl Checkpoint {
         match &self.metadata {
             Some(metadata) => tokenizer::from_metadata(&self.source, metadata),
             None => tokenizer::from_folder(&self.source, &self.config),
+        }
+    }
+
+    fn read(located: Located) -> Result<Self> {
+        match located {
+            Located::Folder(folder) => Self::open_folder(&folder),
+            Located::Gguf(path) => Self::open_gguf(&path),
         }
     }
 

@@ -30,14 +30,30 @@ pub enum Error {
     },
 
     /// The model was not in the local cache and could not be downloaded.
-    #[error("cannot download `{file}` of `{model}`: {cause}")]
+    #[error("cannot download {file} of `{model}`: {cause}; a folder or a `.gguf` file needs no network")]
     Download {
         /// The name given.
         model: String,
-        /// The file wanted.
+        /// The file wanted, or what else was asked of the hub.
         file: String,
         /// What the system said.
         cause: String,
+    },
+
+    /// The model is not in the local cache, and downloads are switched off.
+    #[error("`{model}` is not in the cache `{}`, and `HF_HUB_OFFLINE` forbids to download it", cache.display())]
+    Offline {
+        /// The name given.
+        model: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+
+    /// A file that is no model by itself.
+    #[error("`{}` is no model: give a folder, a `.gguf` file or a hub id", path.display())]
+    NoModelFile {
+        /// The file.
+        path: PathBuf,
     },
 
     /// A folder without weights of a known format.

@@ -13,6 +13,7 @@ pub mod generate;
 mod gguf;
 mod linear;
 mod load;
+mod locate;
 mod mapped;
 mod mask;
 mod mlp;

@@ -13,6 +13,10 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
+/// Bytes from which a new tensor asks for huge pages: below it finding them takes longer than they save.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 32 << 20;
+
 /// A file mapped copy-on-write; it stays mapped until the last tensor in it is dropped.
 ///
 /// Pages come from the page cache when they are first touched. They are not populated ahead: on a writable private
@@ -83,16 +87,25 @@ impl Mapped {
     }
 }
 
-/// A tensor of these values, which it takes over without a copy.
-pub(crate) fn owned(name: &str, mut values: Vec<f32>, shape: &[i64]) -> Result<Tensor> {
+/// A tensor of `f32` whose values `fill` writes, zeros until then.
+pub(crate) fn filled(name: &str, shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Result<Tensor> {
+    let refused = |cause: String| Error::Torch { tensor: name.to_owned(), cause };
     let count = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
-    if count != Some(values.len()) {
-        let cause = format!("{} values do not fit shape {shape:?}", values.len());
-        return Err(Error::Torch { tensor: name.to_owned(), cause });
+    let Some((count, size)) = count.and_then(|n| Some((n, n.checked_mul(size_of::<f32>())?))) else {
+        return Err(refused(format!("shape {shape:?} is too large")));
+    };
+    let mut map = MmapOptions::new().len(size.max(1)).map_anon().map_err(|e| refused(e.to_string()))?;
+    // Much fresh memory costs more to fault in by small pages than to fill; where there are no huge ones it is only
+    // slower.
+    #[cfg(target_os = "linux")]
+    if size >= HUGE {
+        let _ = map.advise(memmap2::Advice::HugePage);
     }
-    let data = values.as_mut_ptr();
-    // SAFETY: the elements of `shape` lie at `data`, and moving the vector does not move them.
-    unsafe { blob(name, data.cast(), shape, Kind::Float, values) }
+    let data = map.as_mut_ptr();
+    // SAFETY: the map has `count` floats, begins at a page, and nothing else refers to it yet.
+    fill(unsafe { std::slice::from_raw_parts_mut(data.cast(), count) });
+    // SAFETY: the elements of `shape` lie at `data`, and moving the map does not move them.
+    unsafe { blob(name, data.cast(), shape, Kind::Float, map) }
 }
 
 /// A contiguous tensor over memory that `owner` keeps alive.

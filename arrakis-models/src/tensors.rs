@@ -62,7 +62,7 @@ impl Stored {
             Coding::Plain => self.file.tensor(name, self.bytes.clone(), &shape, self.kind)?,
             Coding::Blocks(blocks) => {
                 let bytes = self.file.bytes().get(self.bytes.clone()).unwrap_or_default();
-                mapped::owned(name, blocks.values(bytes), &shape)?
+                mapped::filled(name, &shape, |out| blocks.values(bytes, out))?
             }
         };
         let arranged = match self.layout {

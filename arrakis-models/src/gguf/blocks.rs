@@ -116,11 +116,10 @@ impl Blocks {
         }
     }
 
-    /// The values of whole blocks, spread over the threads of LibTorch.
-    pub(crate) fn values(self, bytes: &[u8]) -> Vec<f32> {
+    /// The values of whole blocks, written by as many threads as LibTorch has.
+    pub(crate) fn values(self, bytes: &[u8], out: &mut [f32]) {
         let (values, size) = self.block();
         let n_blocks = bytes.len() / size;
-        let mut out = vec![0.0; n_blocks * values];
         let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
         let share = n_blocks.div_ceil(threads).max(4096);
         thread::scope(|scope| {
@@ -133,7 +132,6 @@ impl Blocks {
                 self.spread(bytes, out);
             }
         });
-        out
     }
 
     fn spread(self, bytes: &[u8], out: &mut [f32]) {

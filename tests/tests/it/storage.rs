@@ -1,7 +1,9 @@
 //! Checkpoints on disk: what is sound is read to the bit, what is damaged is an error that names it.
 
 mod gguf;
+mod hub;
 mod safetensors;
+mod tokenizers;
 
 use std::path::Path;
 

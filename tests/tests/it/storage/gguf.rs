@@ -1,6 +1,6 @@
 //! GGUF: every block format against ggml's own reader, the translation to Hugging Face's names, and damage.
 
-mod writer;
+pub(super) mod writer;
 
 use std::path::Path;
 
@@ -12,12 +12,13 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::{message, open};
-use writer::{Writer, floats};
+use writer::Writer;
+pub(super) use writer::floats;
 
 const F32: u32 = 0;
 
 /// The metadata of a llama of two heads of four dimensions, one of keys and values, and no blocks worth the name.
-fn llama() -> Writer {
+pub(super) fn llama() -> Writer {
     Writer::new()
         .text("general.architecture", "llama")
         .u32("llama.block_count", 1)
@@ -30,7 +31,7 @@ fn llama() -> Writer {
         .tensor("token_embd.weight", &[2, 8], F32, &floats(0..16))
 }
 
-fn opened(writer: &Writer) -> Result<Checkpoint, arrakis_models::Error> {
+pub(super) fn opened(writer: &Writer) -> Result<Checkpoint, arrakis_models::Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, writer.bytes()).unwrap();

@@ -2,7 +2,7 @@
 
 /// A file in the making; each call adds to it.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(in crate::storage) struct Writer {
     version: u32,
     counts: Option<(u64, u64)>,
     n_keys: u64,
@@ -12,7 +12,7 @@ pub(super) struct Writer {
 }
 
 /// Whole numbers as the bytes of `f32`s.
-pub(super) fn floats(numbers: impl IntoIterator<Item = i32>) -> Vec<u8> {
+pub(in crate::storage) fn floats(numbers: impl IntoIterator<Item = i32>) -> Vec<u8> {
     numbers.into_iter().flat_map(|n| (n as f32).to_le_bytes()).collect()
 }
 
@@ -21,22 +21,22 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 impl Writer {
-    pub(super) fn new() -> Self {
+    pub(in crate::storage) fn new() -> Self {
         Self { version: 3, ..Self::default() }
     }
 
-    pub(super) fn version(mut self, version: u32) -> Self {
+    pub(in crate::storage) fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
     }
 
     /// Tensors and metadata that the header claims.
-    pub(super) fn counts(mut self, tensors: u64, keys: u64) -> Self {
+    pub(in crate::storage) fn counts(mut self, tensors: u64, keys: u64) -> Self {
         self.counts = Some((tensors, keys));
         self
     }
 
-    pub(super) fn value(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
+    pub(in crate::storage) fn value(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
         self.n_keys += 1;
         self.metadata.extend(text(key));
         self.metadata.extend(kind.to_le_bytes());
@@ -44,31 +44,31 @@ impl Writer {
         self
     }
 
-    pub(super) fn u32(self, key: &str, value: u32) -> Self {
+    pub(in crate::storage) fn u32(self, key: &str, value: u32) -> Self {
         self.value(key, 4, &value.to_le_bytes())
     }
 
-    pub(super) fn f32(self, key: &str, value: f32) -> Self {
+    pub(in crate::storage) fn f32(self, key: &str, value: f32) -> Self {
         self.value(key, 6, &value.to_le_bytes())
     }
 
-    pub(super) fn text(self, key: &str, value: &str) -> Self {
+    pub(in crate::storage) fn text(self, key: &str, value: &str) -> Self {
         self.value(key, 8, &text(value))
     }
 
-    pub(super) fn texts<S: AsRef<str>>(self, key: &str, values: &[S]) -> Self {
+    pub(in crate::storage) fn texts<S: AsRef<str>>(self, key: &str, values: &[S]) -> Self {
         let bytes: Vec<u8> = values.iter().flat_map(|value| text(value.as_ref())).collect();
         self.array(key, 8, values.len() as u64, &bytes)
     }
 
     /// An array that claims `count` elements.
-    pub(super) fn array(self, key: &str, element: u32, count: u64, bytes: &[u8]) -> Self {
+    pub(in crate::storage) fn array(self, key: &str, element: u32, count: u64, bytes: &[u8]) -> Self {
         let value = [element.to_le_bytes().as_slice(), &count.to_le_bytes(), bytes].concat();
         self.value(key, 9, &value)
     }
 
     /// One value of each type, under keys that mean nothing.
-    pub(super) fn every_type(mut self) -> Self {
+    pub(in crate::storage) fn every_type(mut self) -> Self {
         for (kind, size) in [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (6, 4), (7, 1), (10, 8), (11, 8), (12, 8)]
         {
             self = self.value(&format!("other.{kind}"), kind, &[0; 8][..size]).array(
@@ -83,21 +83,21 @@ impl Writer {
     }
 
     /// A tensor of this shape, outermost axis first.
-    pub(super) fn tensor(mut self, name: &str, shape: &[u64], kind: u32, bytes: &[u8]) -> Self {
+    pub(in crate::storage) fn tensor(mut self, name: &str, shape: &[u64], kind: u32, bytes: &[u8]) -> Self {
         self.data.resize(self.data.len().next_multiple_of(32), 0);
         self.tensors.push((name.to_owned(), shape.to_vec(), kind, self.data.len() as u64));
         self.data.extend(bytes);
         self
     }
 
-    pub(super) fn offset_of_last(mut self, offset: u64) -> Self {
+    pub(in crate::storage) fn offset_of_last(mut self, offset: u64) -> Self {
         if let Some(last) = self.tensors.last_mut() {
             last.3 = offset;
         }
         self
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(in crate::storage) fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         let (n_tensors, n_keys) = self.counts.unwrap_or((self.tensors.len() as u64, self.n_keys));
         bytes.extend(self.version.to_le_bytes());

@@ -88,7 +88,7 @@ impl Error {
     }
 
     /// A damaged file.
-    pub(crate) fn damaged(path: &Path, why: impl ToString) -> Self {
-        Self::Damaged { path: path.to_path_buf(), why: why.to_string() }
+    pub(crate) fn damaged(path: &Path, why: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_path_buf(), why: why.into() }
     }
 }

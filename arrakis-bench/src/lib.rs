@@ -13,6 +13,6 @@ mod writing;
 pub use bench::{Asked, Bench, FOLDER};
 pub use error::{Error, Result};
 pub use log::Log;
-pub use record::{Environment, FORMAT, Git, ModelRecord, Record, Status};
+pub use record::{Environment, FORMAT, Git, ModelRecord, Record, Status, device_name, dtype_name};
 pub use replace::replace;
 pub use tensors::{read_tensors, write_tensors};

@@ -128,10 +128,10 @@ fn read_record(path: &Path) -> Result<Record> {
     if format > FORMAT {
         return Err(Error::Newer { path: path.to_path_buf(), format, known: FORMAT });
     }
-    serde_json::from_value(json).map_err(|error| Error::damaged(path, error))
+    serde_json::from_value(json).map_err(|error| Error::damaged(path, error.to_string()))
 }
 
 fn read_json(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
-    serde_json::from_str(&text).map_err(|error| Error::damaged(path, error))
+    serde_json::from_str(&text).map_err(|error| Error::damaged(path, error.to_string()))
 }

@@ -188,7 +188,9 @@ impl Environment {
     }
 }
 
-fn device_name(device: Device) -> String {
+/// The name of a device, as `--device` takes it: `cpu`, `cuda:0` …
+#[must_use]
+pub fn device_name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
         Device::Cuda(index) => format!("cuda:{index}"),
@@ -196,7 +198,9 @@ fn device_name(device: Device) -> String {
     }
 }
 
-fn dtype_name(kind: Kind) -> String {
+/// The name of a kind, as `--dtype` takes it: `float32`, `bfloat16` …
+#[must_use]
+pub fn dtype_name(kind: Kind) -> String {
     match kind {
         Kind::Float => "float32".to_owned(),
         Kind::Double => "float64".to_owned(),

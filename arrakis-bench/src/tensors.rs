@@ -41,7 +41,7 @@ pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String,
 /// The named tensors of a safetensors file, by name.
 pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     let bytes = fs::read(path).map_err(Error::file("read", path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| Error::damaged(path, error))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
         let kind = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);

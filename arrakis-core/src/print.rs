@@ -169,7 +169,7 @@ impl Format {
             return Self::Whole;
         }
         match most {
-            most if most < 1e-3 || most >= 1e6 => Self::Scientific,
+            most if !(1e-3..1e6).contains(&most) => Self::Scientific,
             most if most < 0.1 => Self::Fixed(5),
             most if most < 100.0 => Self::Fixed(3),
             most if most < 10_000.0 => Self::Fixed(2),

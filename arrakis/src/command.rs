@@ -124,7 +124,10 @@ impl Arguments {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let cause = error.downcast_ref::<io::Error>();
+    let cause = match error.downcast_ref() {
+        Some(arrakis_core::Error::Other(other)) => other.downcast_ref::<io::Error>(),
+        _ => error.downcast_ref(),
+    };
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 

@@ -36,9 +36,12 @@ pub(crate) struct Arguments {
 /// How an answer is shown.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Draw the answer to this file too, as SVG or PNG by its ending; to files beside it if it has several parts
+    /// Draw the first part that has a picture to this file, as SVG or PNG by its ending; all of them into a folder
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Print and draw only this part of the answer; may be given several times
+    #[arg(long, value_name = "NAME")]
+    part: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -87,13 +90,14 @@ impl Show {
     }
 
     fn answer(&self, asked: &Asked<Answer>, console: &Console<'_>) -> Result<()> {
+        let chosen = self.chosen(&asked.answer)?;
         if self.json {
             console.json(&json_of(asked)?)?;
         } else {
-            console.line(asked.answer.text(console.room()))?;
+            console.line(chosen.text(console.room()))?;
         }
         if let Some(path) = &self.plot {
-            for file in arrakis_graph::draw_answer(&asked.answer, path, &Style::default())? {
+            for file in draw(&chosen, path)? {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
@@ -103,6 +107,34 @@ impl Show {
         }
         Ok(())
     }
+
+    /// The parts to be shown; an error names those that there are.
+    fn chosen(&self, answer: &Answer) -> Result<Answer> {
+        if self.part.is_empty() {
+            return Ok(answer.clone());
+        }
+        let mut chosen = Answer::new();
+        for name in &self.part {
+            let Some(part) = answer.get(name) else {
+                let known: Vec<String> = answer.parts().map(|(name, _)| format!("`{name}`")).collect();
+                bail!("the answer has no part `{name}`; it has {}", known.join(", "));
+            };
+            chosen = chosen.with(name.clone(), part.clone());
+        }
+        Ok(chosen)
+    }
+}
+
+/// Draws the first picture to a file, or all of them into a folder.
+fn draw(answer: &Answer, path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_dir() {
+        return Ok(arrakis_graph::draw_answer(answer, path, &Style::default())?);
+    }
+    let Some((_, part)) = answer.parts().find(|(_, part)| arrakis_graph::drawable(part)) else {
+        bail!("the answer has no picture: it is made of numbers and texts alone");
+    };
+    arrakis_graph::draw(part, path, &Style::default())?;
+    Ok(vec![path.to_path_buf()])
 }
 
 /// An error if the folder that a file is to lie in is not there.

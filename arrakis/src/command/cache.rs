@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use arrakis_core::ModelExt;
+use arrakis_core::{ModelExt, Trace};
 use clap::Args;
 use serde_json::json;
 
@@ -42,8 +42,8 @@ impl Arguments {
         check_folder(&self.out)?;
         let model = options.load(&self.model)?;
         let tokens = self.prompts.tokens(&model)?;
-        let trace = self.keep.iter().fold(model.trace(&tokens), |trace, points| trace.keep(points));
-        let run = self.keep_before.iter().fold(trace, |trace, points| trace.keep_before(points)).run()?;
+        let trace = self.keep.iter().fold(model.trace(&tokens), Trace::keep);
+        let run = self.keep_before.iter().fold(trace, Trace::keep_before).run()?;
 
         let kept = run.cache.iter().map(|(point, value)| (point.to_string(), value));
         let before = run.before.iter().map(|(point, value)| (format!("before.{point}"), value));

@@ -64,17 +64,13 @@ impl Options {
 
     /// These options as they would be typed, those left out that are as they are by default.
     pub(crate) fn given(&self) -> String {
-        let mut text = String::new();
-        if self.device != "cpu" {
-            text += &format!(" --device {}", self.device);
-        }
-        if let Some(dtype) = self.dtype.to_possible_value().filter(|dtype| dtype.get_name() != "float32") {
-            text += &format!(" --dtype {}", dtype.get_name());
-        }
-        if self.seed != 0 {
-            text += &format!(" --seed {}", self.seed);
-        }
-        text
+        let dtype = self.dtype.to_possible_value().filter(|dtype| dtype.get_name() != "float32");
+        let given = [
+            (self.device != "cpu").then(|| format!(" --device {}", self.device)),
+            dtype.map(|dtype| format!(" --dtype {}", dtype.get_name())),
+            (self.seed != 0).then(|| format!(" --seed {}", self.seed)),
+        ];
+        given.into_iter().flatten().collect()
     }
 
     /// A bench for a model of that name.

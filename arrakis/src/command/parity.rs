@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use arrakis_bench::dtype_name;
 use arrakis_core::{Model, number};
 use arrakis_models::parity::{bound, parity};
 use clap::Args;
@@ -31,7 +32,10 @@ impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<u8> {
         let model = options.load(&self.model)?;
         let Some(bound) = self.bound.or_else(|| bound(model.kind())) else {
-            bail!(Usage(format!("{:?} has no bound that holds for every model; give `--bound`", model.kind())));
+            bail!(Usage(format!(
+                "`{}` has no bound that holds for every model; give `--bound`",
+                dtype_name(model.kind())
+            )));
         };
         let comparisons = parity(&model, &self.reference)?;
         // The ids of a continuation are equal or not, whatever the bound.

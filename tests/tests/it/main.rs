@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::float_cmp)]
 
 mod bench;
+mod command;
 mod families;
 mod fixtures;
 mod graph;

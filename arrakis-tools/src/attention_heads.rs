@@ -1,7 +1,5 @@
 //! Questions about what each head does, asked of its attention pattern.
 
-use std::collections::HashSet;
-
 use arrakis_core::{
     Answer, Axis, Context, Error, Grid, HookPoint, Logits, Prompt, Ranking, Result, Site, TokenChoice, Tokens, Tool,
     register_tools,
@@ -11,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::detection::{Expected, HeadMethod, KINDS};
+use crate::repeat::{self, RepeatLoss};
 use crate::{gap, index, reduce};
 
 /// Scores every head as a previous-token, duplicate-token and induction head.
@@ -100,15 +99,6 @@ pub struct HeadScores {
     pub row_gap: f64,
 }
 
-/// Mean cross entropy of the tokens of a sequence given twice, in nats.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RepeatLoss {
-    /// Where the tokens are new.
-    pub first_half: f64,
-    /// Where they have been seen; without the first of them, which nothing foretells.
-    pub second_half: f64,
-}
-
 impl From<HeadScores> for Answer {
     fn from(scores: HeadScores) -> Self {
         let mut answer = Self::new()
@@ -171,24 +161,12 @@ impl AttentionHeads {
             return Err(Error::Invalid { what: "batch 0".into(), why: "give at least one random sequence".into() });
         }
         let mut stream = cx.stream(Self::NAME);
-        let rows = (0..self.batch).map(|_| {
-            // A token drawn twice would be a duplicate of its own: all are different.
-            let mut drawn: HashSet<i64> = bos.into_iter().collect();
-            let mut ids = Vec::with_capacity(self.length);
-            while ids.len() < self.length {
-                let id = stream.below(vocab as u64) as i64;
-                if drawn.insert(id) {
-                    ids.push(id);
-                }
-            }
-            bos.into_iter().chain(ids.iter().copied()).chain(ids.iter().copied()).collect()
-        });
-        Ok(rows.collect())
+        Ok((0..self.batch).map(|_| repeat::random(&mut stream, bos, self.length, vocab)).collect())
     }
 
     fn row(&self, cx: &Context<'_>, row: usize, ids: &[i64]) -> Result<RowScores> {
         let model = cx.model();
-        let half = repeated(ids);
+        let half = repeat::half(ids);
         if ids.len() < 2 {
             let why = format!("row {row} has one token; scores of heads want two at least");
             return Err(Error::Invalid { what: "prompt".into(), why });
@@ -220,7 +198,7 @@ impl AttentionHeads {
         })?;
         let values = points.iter().map(|point| kept.get(*point)).collect::<Result<Vec<_>>>()?;
         let values = Tensor::f_stack(&values, 1)?;
-        let loss = half.map(|half| halves(run.logits()?, ids, half)).transpose()?;
+        let loss = half.map(|half| RepeatLoss::of(run.logits()?, ids, half)).transpose()?;
         let row_gap = gap::greatest(&values.f_select(0, ROW_GAP)?)?;
         Ok(RowScores { values: Some(values), loss: loss.into_iter().collect(), row_gap, count: 1 })
     }
@@ -280,26 +258,6 @@ impl RowScores {
             row_gap: self.row_gap,
         })
     }
-}
-
-/// The length of the sequence that `ids` hold twice, after one more token at most.
-fn repeated(ids: &[i64]) -> Option<i64> {
-    let half = ids.len() / 2;
-    let (first, second) = ids[ids.len() % 2..].split_at(half);
-    (half >= 2 && first == second).then_some(half as i64)
-}
-
-/// The loss of each half; `logits` are those of every position: `[1, pos, vocab]`.
-fn halves(logits: &Tensor, ids: &[i64], half: i64) -> Result<RepeatLoss> {
-    let predicted = ids.len() as i64 - 1;
-    let logits = logits.f_select(0, 0)?.f_narrow(0, 0, predicted)?.f_to_kind(Kind::Double)?;
-    let next = Tensor::f_from_slice(&ids[1..])?.f_to_device(logits.device())?.f_unsqueeze(-1)?;
-    let own = logits.f_gather(-1, &next, false)?.f_squeeze_dim(-1)?;
-    let losses = logits.f_logsumexp(-1, false)?.f_sub(&own)?;
-    let mean = |start: i64, len: i64| -> Result<f64> {
-        Ok(losses.f_narrow(0, start, len)?.f_mean(Kind::Double)?.f_double_value(&[])?)
-    };
-    Ok(RepeatLoss { first_half: mean(0, predicted - half)?, second_half: mean(predicted - half + 1, half - 1)? })
 }
 
 register_tools!(AttentionHeads);

@@ -1,7 +1,8 @@
 //! Questions about which part of the model wrote a logit.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, Prompt, Ranking, Result, RowTokens, Series, Stack, Tool, answer, register_tools,
+    Answer, Axis, Context, Error, Grid, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool, answer,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,7 @@ impl Tool for DirectAttribution {
             sum_gap: written.sum_gap()?,
             head_gap: written.head_gap()?,
             top: self.top(&written, &values, &heads, &mean(&written.attention_bias)?, title),
-            accumulated: accumulated(&written.names, &values, title)?,
+            accumulated: accumulated(dims.residual, &written.names, &values, title)?,
             parts: Ranking::new("direct attribution", title, written.names.into_iter().zip(values)),
             parts_by_row,
             heads,
@@ -179,12 +180,12 @@ impl DirectAttribution {
 }
 
 /// The running sum of the parts, under TransformerLens' names of the places in between.
-fn accumulated(names: &[String], values: &[f64], title: &str) -> Result<Series> {
+fn accumulated(residual: Residual, names: &[String], values: &[f64], title: &str) -> Result<Series> {
     let (mut places, mut sums, mut sum) = (Vec::new(), Vec::new(), 0.0);
     for (name, value) in names.iter().zip(values) {
         let place = match name.split_once('_') {
             Some((layer, "attn_out")) => Some((format!("{layer}_pre"), sum)),
-            Some((layer, "mlp_out")) => Some((format!("{layer}_mid"), sum)),
+            Some((layer, "mlp_out")) if residual == Residual::Serial => Some((format!("{layer}_mid"), sum)),
             _ => None,
         };
         if let Some((place, sum)) = place {

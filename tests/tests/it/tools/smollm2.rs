@@ -51,7 +51,10 @@ fn what_is_known_of_it_is_found() {
 
 #[test]
 fn its_induction_heads_are_those_of_transformers() {
-    let (Some(model), Some(shared)) = (model(), fixtures::shared()) else { return };
+    let (Some(model), Some(shared)) = (model(), fixtures::shared()) else {
+        println!("skipped: 0 of 1 answers about SmolLM2 are compared");
+        return;
+    };
     let reference = shared.join("models/smollm2-135m-instruct.reference.safetensors");
     let reference = tensors(&reference);
     let ids = rows(&reference["repeat.ids"].unsqueeze(0)).remove(0);

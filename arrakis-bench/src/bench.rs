@@ -59,15 +59,7 @@ impl<'a> Bench<'a> {
     /// A bench that logs into `experiments/`, with seed 0 and no pictures.
     #[must_use]
     pub fn new(model: &'a dyn Model) -> Self {
-        Self {
-            model,
-            name: None,
-            log: Some(Log::open(FOLDER)),
-            seed: 0,
-            host: &Silent,
-            draw: None,
-            memory_limit: None,
-        }
+        Self { model, name: None, log: Some(Log::open(FOLDER)), seed: 0, host: &Silent, draw: None, memory_limit: None }
     }
 
     /// The same bench, with the name by which the model is remembered: a path or a hub id.
@@ -204,9 +196,8 @@ impl<'a> Bench<'a> {
 
 /// A panic of `work` as an error with its message.
 fn guarded<T>(tool: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(Error::Panicked { tool: tool.to_owned(), message: message(panic.as_ref()) })
-    })
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(Error::Panicked { tool: tool.to_owned(), message: message(panic.as_ref()) }))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

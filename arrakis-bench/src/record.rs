@@ -137,11 +137,8 @@ impl Record {
         name: Option<&str>,
         model: &dyn Model,
     ) -> Result<Self> {
-        let model_record = ModelRecord {
-            name: name.map(str::to_owned),
-            family: model.dims().family.clone(),
-            digest: model.digest()?,
-        };
+        let model_record =
+            ModelRecord { name: name.map(str::to_owned), family: model.dims().family.clone(), digest: model.digest()? };
         let mut record = Self {
             format: FORMAT,
             id: id(),

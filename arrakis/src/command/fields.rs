@@ -34,8 +34,11 @@ pub(crate) fn parameters(file: Option<&Path>, fields: &[String]) -> Result<Map<S
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| arrakis_core::Error::File { verb: "read", path: path.to_path_buf(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| arrakis_core::Error::File {
+        verb: "read",
+        path: path.to_path_buf(),
+        source,
+    })?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(parameters)) => Ok(parameters),
         Ok(_) => bail!(Usage(format!("`{}` is no JSON object of parameters", path.display()))),

@@ -12,8 +12,7 @@ pub(crate) fn tune() {
     if std::env::var_os("ARRAKIS_MALLOC").is_some_and(|choice| choice == "default") {
         return;
     }
-    let settings =
-        [(libc::M_MMAP_THRESHOLD, 1 << 30), (libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_TOP_PAD, 64 << 20)];
+    let settings = [(libc::M_MMAP_THRESHOLD, 1 << 30), (libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_TOP_PAD, 64 << 20)];
     for (setting, value) in settings {
         // SAFETY: `mallopt` takes two numbers and refuses those it does not know; no other thread runs yet.
         unsafe { libc::mallopt(setting, value) };

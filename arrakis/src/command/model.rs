@@ -32,7 +32,11 @@ impl Arguments {
             return Ok(console.json(&self.json_of(&model, parameters, bytes)?)?);
         }
         let dims = model.dims();
-        let kv = if dims.n_kv_heads == dims.n_heads { String::new() } else { format!(", {} for keys and values", dims.n_kv_heads) };
+        let kv = if dims.n_kv_heads == dims.n_heads {
+            String::new()
+        } else {
+            format!(", {} for keys and values", dims.n_kv_heads)
+        };
         let norm = match dims.norm {
             NormKind::Layer => "layer norm",
             NormKind::Rms => "RMS norm",
@@ -56,7 +60,10 @@ impl Arguments {
             ("positions", word(&json!(model.architecture().positions))),
             ("parameters", grouped(parameters)),
             ("bytes", format!("{} as {:?} on {:?}", grouped(bytes), model.kind(), model.device())),
-            ("hook points", format!("{}{}", model.points().len(), if self.points { "" } else { " (`--points` lists them)" })),
+            (
+                "hook points",
+                format!("{}{}", model.points().len(), if self.points { "" } else { " (`--points` lists them)" }),
+            ),
             ("tokenizer", tokenizer.to_owned()),
             ("digest", model.digest()?),
         ];

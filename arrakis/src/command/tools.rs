@@ -29,7 +29,9 @@ impl Arguments {
     pub(crate) fn run(self, console: &Console<'_>) -> Result<()> {
         match (&self.verb, self.json) {
             (None, false) => list(console),
-            (None, true) => Ok(console.json(&json!({ "tools": tools().iter().map(|tool| json_of(tool)).collect::<Value>() }))?),
+            (None, true) => {
+                Ok(console.json(&json!({ "tools": tools().iter().map(|tool| json_of(tool)).collect::<Value>() }))?)
+            }
             (Some(Verb::Show { tool: name }), false) => show(tool(name)?, console),
             (Some(Verb::Show { tool: name }), true) => Ok(console.json(&json_of(tool(name)?))?),
         }
@@ -103,7 +105,9 @@ fn kind(schema: &Value, root: &Value) -> String {
         Some(Value::String(name)) => match name.as_str() {
             "string" => "text".to_owned(),
             "integer" => "whole number".to_owned(),
-            "array" => format!("list of {}", schema.get("items").map_or_else(|| "anything".into(), |items| kind(items, root))),
+            "array" => {
+                format!("list of {}", schema.get("items").map_or_else(|| "anything".into(), |items| kind(items, root)))
+            }
             "boolean" => "true or false".to_owned(),
             "object" => object(schema, root),
             other => other.to_owned(),
@@ -114,7 +118,8 @@ fn kind(schema: &Value, root: &Value) -> String {
 
 fn object(schema: &Value, root: &Value) -> String {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return "object".to_owned() };
-    let fields: Vec<String> = properties.iter().map(|(name, schema)| format!("{name:?}: {}", kind(schema, root))).collect();
+    let fields: Vec<String> =
+        properties.iter().map(|(name, schema)| format!("{name:?}: {}", kind(schema, root))).collect();
     format!("{{{}}}", fields.join(", "))
 }
 

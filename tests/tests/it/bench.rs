@@ -313,7 +313,10 @@ fn what_is_not_there_or_damaged_is_named() {
         record.id = id.into();
         fs::write(log.run_folder(id).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
     }
-    assert_eq!(log.get("aaa").unwrap_err().to_string(), "`aaa` begins 2 runs, aaab and aaac among them; give more of it");
+    assert_eq!(
+        log.get("aaa").unwrap_err().to_string(),
+        "`aaa` begins 2 runs, aaab and aaac among them; give more of it"
+    );
     fs::rename(log.run_folder("aaab"), log.run_folder("moved")).unwrap();
     assert!(log.get("moved").unwrap_err().to_string().ends_with("is damaged: it is of run `aaab`"));
     fs::rename(log.run_folder("moved"), log.run_folder("aaab")).unwrap();

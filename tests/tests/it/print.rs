@@ -11,14 +11,13 @@ fn counting(rows: usize, columns: usize) -> Grid {
 
 #[test]
 fn every_shape_has_a_text() {
-    let lens = counting(2, 2)
-        .with_cells([" Paris", "\n", " the", "naïve"].map(str::to_owned).to_vec())
-        .unwrap();
+    let lens = counting(2, 2).with_cells([" Paris", "\n", " the", "naïve"].map(str::to_owned).to_vec()).unwrap();
     let lines = [("mean", vec![0.5, f64::NAN]), ("last", vec![f64::INFINITY, -20.25])];
     let series = Series::new("Loss", "nats", Axis::new("step", ["first", "second"]), lines).unwrap();
     let ranking = Ranking::new("Next token", "probability", [(" Paris", 0.75), (" the", 0.125), (" in", 0.0)]);
     let axes = vec![Axis::indices("layer", 2), Axis::indices("query", 2), Axis::indices("key", 2)];
-    let stack = Stack::new("Patterns", "weight", axes, Tensor::arange(8, (Kind::Float, tch::Device::Cpu)).view([2, 2, 2]));
+    let stack =
+        Stack::new("Patterns", "weight", axes, Tensor::arange(8, (Kind::Float, tch::Device::Cpu)).view([2, 2, 2]));
     let answer = Answer::new()
         .with("lens", lens)
         .with("loss", series)

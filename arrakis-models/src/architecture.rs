@@ -2,7 +2,7 @@
 
 use arrakis_core::Dims;
 use serde::Serialize;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::rope::Rope;
 
@@ -13,16 +13,41 @@ pub struct Architecture {
     pub dims: Dims,
     /// How positions enter.
     pub positions: Positions,
+    /// Whether each head's queries and keys are normed.
+    pub qk_norm: QkNorm,
     /// What the scores are multiplied by.
     pub score_scale: ScoreScale,
+    /// How precisely scores are computed.
+    pub score_precision: ScorePrecision,
     /// What each block may attend to; one entry for each block.
     pub windows: Vec<Window>,
+    /// The norm that the MLP reads through.
+    pub mlp_norm: MlpNorm,
     /// The shape of the MLP.
     pub mlp: MlpKind,
     /// What the neurons do.
     pub activation: Activation,
     /// What token embeddings are multiplied by.
     pub embed_scale: EmbedScale,
+}
+
+impl Architecture {
+    /// What most decoders do: scores over `sqrt(d_head)`, everything before a position seen, an MLP with its own norm.
+    #[must_use]
+    pub fn usual(dims: Dims, positions: Positions, mlp: MlpKind, activation: Activation) -> Self {
+        Self {
+            positions,
+            qk_norm: QkNorm::None,
+            score_scale: ScoreScale::RootDHead,
+            score_precision: ScorePrecision::Model,
+            windows: vec![Window::Causal; dims.n_layers],
+            mlp_norm: MlpNorm::Own,
+            mlp,
+            activation,
+            embed_scale: EmbedScale::One,
+            dims,
+        }
+    }
 }
 
 /// How positions enter.
@@ -33,6 +58,16 @@ pub enum Positions {
     Learned,
     /// Queries and keys rotated by their position.
     Rotary(Rope),
+}
+
+/// Whether each head's queries and keys are normed, before they are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QkNorm {
+    /// They are not.
+    None,
+    /// By the decoder's kind of norm, with a weight for each head and no bias.
+    PerHead,
 }
 
 /// What the scores `q · k` are multiplied by.
@@ -64,6 +99,16 @@ impl ScoreScale {
     }
 }
 
+/// How precisely scores are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScorePrecision {
+    /// In the kind of the model; the softmax of 16-bit floats is taken in 32 bits all the same.
+    Model,
+    /// In 32 bits at least.
+    Single,
+}
+
 /// What a position may attend to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +117,16 @@ pub enum Window {
     Causal,
     /// Itself and the positions before it, this many in all.
     Sliding(usize),
+}
+
+/// The norm that the MLP reads through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MlpNorm {
+    /// One of its own.
+    Own,
+    /// The one before attention; there is no `ln2` and no `hook_mlp_in`.
+    Shared,
 }
 
 /// The shape of the MLP.
@@ -119,6 +174,11 @@ impl Activation {
             Self::Silu => x.f_silu(),
         }
     }
+}
+
+/// The kind in which norms and softmaxes are computed: 16-bit floats are too coarse for them.
+pub(crate) fn wide(kind: Kind) -> Kind {
+    if matches!(kind, Kind::BFloat16 | Kind::Half) { Kind::Float } else { kind }
 }
 
 /// What token embeddings are multiplied by.

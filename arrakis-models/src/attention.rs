@@ -3,6 +3,7 @@
 use arrakis_core::{Error, Result, Site, Tap};
 use tch::{Kind, Tensor};
 
+use crate::architecture::{ScorePrecision, wide};
 use crate::linear::Linear;
 use crate::mask::Mask;
 use crate::norm::Norm;
@@ -15,10 +16,13 @@ pub(crate) struct Attention {
     pub(crate) k: Linear,
     pub(crate) v: Linear,
     pub(crate) o: Linear,
+    /// The norms of each head's queries and keys.
+    pub(crate) qk_norms: Option<[Norm; 2]>,
     pub(crate) n_heads: i64,
     pub(crate) n_kv_heads: i64,
     pub(crate) d_head: i64,
     pub(crate) score_scale: f64,
+    pub(crate) score_precision: ScorePrecision,
 }
 
 /// What a pass knows beside the residual stream.
@@ -91,6 +95,10 @@ impl Attention {
         let q = tap.at(Site::Q, self.project(&self.q, &inputs.q, self.n_heads)?)?;
         let k = tap.at(Site::K, self.project(&self.k, &inputs.k, self.n_kv_heads)?)?;
         let v = tap.at(Site::V, self.project(&self.v, &inputs.v, self.n_kv_heads)?)?;
+        let (q, k) = match &self.qk_norms {
+            Some([q_norm, k_norm]) => (q_norm.apply(&q)?, k_norm.apply(&k)?),
+            None => (q, k),
+        };
         let (q, k, kept) = rotate(&q, &k, around, tap)?;
         let v = v.f_transpose(1, 2)?;
         let (kept, k, v) = match around.past {
@@ -125,10 +133,15 @@ impl Attention {
 
     /// Values mixed by the pattern: `[batch, head, pos, d_head]`.
     fn mix(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let kind = match self.score_precision {
+            ScorePrecision::Model => q.kind(),
+            ScorePrecision::Single => wide(q.kind()),
+        };
+        let (q, k) = (q.f_to_kind(kind)?, k.f_to_kind(kind)?);
         if tap.watches_any(&[Site::ATTN_SCORES, Site::PATTERN]) {
-            self.mix_step_by_step(q, k, v, mask, tap)
+            self.mix_step_by_step(&q, &k, v, mask, tap)
         } else {
-            self.mix_fused(q, k, v, mask)
+            Ok(self.mix_fused(&q, &k, &v.f_to_kind(kind)?, mask)?.f_to_kind(v.kind())?)
         }
     }
 
@@ -155,9 +168,8 @@ impl Attention {
             None => scores,
         };
         let scores = tap.at(Site::ATTN_SCORES, scores)?;
-        let kind = scores.kind();
-        let wide = if matches!(kind, Kind::BFloat16 | Kind::Half) { Kind::Float } else { kind };
-        let pattern = tap.at(Site::PATTERN, scores.f_softmax(-1, wide)?.f_to_kind(kind)?)?;
+        let pattern = scores.f_softmax(-1, wide(scores.kind()))?.f_to_kind(v.kind())?;
+        let pattern = tap.at(Site::PATTERN, pattern)?;
         Ok(pattern.f_reshape(stacked)?.f_matmul(v)?.f_view(whole)?)
     }
 

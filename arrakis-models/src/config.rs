@@ -14,10 +14,13 @@ const HARMLESS: &[&str] = &[
     "architectures",
     "attention_dropout",
     "attn_pdrop",
+    "auto_map",
     "bos_token_id",
+    "classifier_dropout",
     "dtype",
     "embd_pdrop",
     "eos_token_id",
+    "gradient_checkpointing",
     "hidden_dropout",
     "initializer_range",
     "is_llama_config",
@@ -48,20 +51,72 @@ pub(crate) struct RopeConfig {
     scaling: Option<Scaling>,
 }
 
+/// How much of each head a family rotates.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rotated {
+    /// All of it, whatever the config.
+    Whole,
+    /// The part that the config says, or else this one.
+    Part(f64),
+}
+
 impl RopeConfig {
-    /// The rotary positions of heads of `d_head`; `theta` and `partial` stand where the config says nothing.
-    pub(crate) fn rope(self, d_head: usize, context: usize, theta: f64, partial: f64) -> Rope {
-        let dims = (d_head as f64 * self.partial_rotary_factor.unwrap_or(partial)) as usize;
+    /// The rotary positions of heads of `d_head`; `theta` stands where the config says nothing.
+    pub(crate) fn rope(self, d_head: usize, context: usize, theta: f64, rotated: Rotated) -> Result<Rope, String> {
+        let part = match (rotated, self.partial_rotary_factor) {
+            (Rotated::Whole, None) => 1.0,
+            (Rotated::Part(usual), None) => usual,
+            (Rotated::Whole, Some(part)) if part != 1.0 => {
+                return Err(format!("field `partial_rotary_factor` is {part}, and only 1 is implemented"));
+            }
+            (_, Some(part)) => part,
+        };
+        let dims = (d_head as f64 * part) as usize;
+        if dims > d_head || !dims.is_multiple_of(2) {
+            return Err(format!("{dims} dimensions of heads of {d_head} cannot be rotated in pairs"));
+        }
         let scaling = self.scaling.unwrap_or(Scaling::Default {});
-        Rope { dims, theta: self.theta.unwrap_or(theta), scaling, context }
+        if let Scaling::Longrope { short_factor, long_factor, .. } = &scaling {
+            for (field, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                if factors.len() != dims / 2 {
+                    return Err(format!("field `{field}` has {} factors for {} frequencies", factors.len(), dims / 2));
+                }
+            }
+        }
+        Ok(Rope { dims, theta: self.theta.unwrap_or(theta), scaling, context })
     }
 }
 
-/// Reads the config of a family; `harmless` are its own fields that change nothing.
-pub(crate) fn read<C: DeserializeOwned>(family: &str, config: &Map<String, Value>, harmless: &[&str]) -> Result<C> {
+/// The fields of a family that are neither in its config nor in that of all families.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// Fields that change nothing.
+    pub(crate) harmless: &'static [&'static str],
+    /// Fields that are understood at one value only.
+    pub(crate) fixed: &'static [(&'static str, bool)],
+}
+
+/// Fields in two parts, and those that neither part knows.
+#[derive(Deserialize)]
+struct Parts<S, C> {
+    #[serde(flatten)]
+    shape: S,
+    #[serde(flatten)]
+    own: C,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+/// Reads the config of a family: the fields that it shares with others, and its own.
+pub(crate) fn read<S: DeserializeOwned, C: DeserializeOwned>(
+    family: &str,
+    config: &Map<String, Value>,
+    beside: &Beside,
+) -> Result<(S, C)> {
     let refuse = |what: String| Error::Config { family: family.to_owned(), what };
     let mut fields = without_nulls(config);
-    for (field, value) in FIXED {
+    fields.retain(|field, _| !beside.harmless.contains(&field.as_str()) && !HARMLESS.contains(&field.as_str()));
+    for (field, value) in FIXED.iter().chain(beside.fixed) {
         match fields.remove(*field) {
             Some(found) if found != Value::Bool(*value) => {
                 return Err(refuse(format!("field `{field}` is {found}, and only {value} is implemented")));
@@ -69,9 +124,13 @@ pub(crate) fn read<C: DeserializeOwned>(family: &str, config: &Map<String, Value
             _ => {}
         }
     }
-    fields.retain(|field, _| !HARMLESS.contains(&field.as_str()) && !harmless.contains(&field.as_str()));
     fold_rope(&mut fields).map_err(refuse)?;
-    serde_json::from_value(Value::Object(fields)).map_err(|error| refuse(error.to_string()))
+    let parts: Parts<S, C> =
+        serde_json::from_value(Value::Object(fields)).map_err(|error| refuse(error.to_string()))?;
+    match parts.unknown.keys().next() {
+        None => Ok((parts.shape, parts.own)),
+        Some(field) => Err(refuse(format!("unknown field `{field}`"))),
+    }
 }
 
 fn without_nulls(fields: &Map<String, Value>) -> Map<String, Value> {
@@ -89,19 +148,21 @@ fn fold_rope(fields: &mut Map<String, Value>) -> Result<(), String> {
             Some(other) => return Err(format!("field `{field}` is {other} where an object is wanted")),
         }
     }
-    for (from, to) in [
-        ("rope_theta", "theta"),
-        ("partial_rotary_factor", "partial_rotary_factor"),
-        ("rotary_pct", "partial_rotary_factor"),
-    ] {
-        let inside = scaling.remove(from);
-        if let Some(value) = fields.remove(from).or(inside) {
+    for (from, to) in [("rope_theta", "theta"), ("partial_rotary_factor", "partial_rotary_factor")] {
+        let (inside, beside) = (scaling.remove(from), fields.remove(from));
+        if let Some(value) = inside.or(beside) {
             rope.insert(to.to_owned(), value);
         }
     }
     if let Some(kind) = scaling.remove("type") {
         let kind = if kind == "su" { Value::from("longrope") } else { kind };
         scaling.entry("rope_type").or_insert(kind);
+    }
+    // Beside the scaling it holds before the one inside, and means nothing to a scaling that has none.
+    if let Some(length) = fields.remove("original_max_position_embeddings")
+        && scaling.get("rope_type").is_some_and(|kind| ["llama3", "longrope", "yarn"].iter().any(|known| kind == known))
+    {
+        scaling.insert("original_max_position_embeddings".into(), length);
     }
     if !scaling.is_empty() {
         if !scaling.contains_key("rope_type") {

@@ -21,6 +21,7 @@ mod names;
 mod norm;
 pub mod parity;
 mod points;
+mod reader;
 pub mod rope;
 mod safetensors;
 pub mod tensors;

@@ -1,12 +1,10 @@
 //! From a checkpoint to a decoder: every tensor consumed, every name found, every shape as the config says.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
-use crate::architecture::{Architecture, MlpKind};
+use crate::architecture::{Architecture, MlpNorm, QkNorm, Window};
 use crate::attention::Attention;
 use crate::block::Block;
 use crate::checkpoint::Checkpoint;
@@ -15,10 +13,9 @@ use crate::error::{Error, Result};
 use crate::families::{self, Biased, Blueprint, Unembed};
 use crate::linear::Linear;
 use crate::mlp::Mlp;
-use crate::names::{Names, Orientation, Qkv};
-use crate::norm::Norm;
+use crate::names::{MlpIn, Qkv};
 use crate::points::points;
-use crate::tensors::Tensors;
+use crate::reader::Reader;
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +50,7 @@ impl Decoder {
         let blueprint = families::blueprint(&checkpoint.config)?;
         check_sizes(&blueprint.architecture)?;
         let reader = Reader::new(&checkpoint.tensors, &blueprint, options);
-        let decoder = reader.decoder(&blueprint)?;
+        let decoder = reader.decoder(blueprint)?;
         reader.nothing_left()?;
         let tokenizer = match checkpoint.tokenizer() {
             Ok(tokenizer) => Some(Arc::new(tokenizer)),
@@ -66,48 +63,39 @@ impl Decoder {
 
 fn check_sizes(architecture: &Architecture) -> Result<()> {
     let dims = &architecture.dims;
+    // No model comes near it, and no product of two sizes overflows.
+    const GREATEST: usize = 1 << 30;
     let sizes = [
         ("layers", dims.n_layers),
         ("heads", dims.n_heads),
         ("key-value heads", dims.n_kv_heads),
         ("d_model", dims.d_model),
         ("d_head", dims.d_head),
+        ("d_mlp", dims.d_mlp),
         ("vocabulary", dims.vocab),
+        ("context", dims.context),
     ];
     let refuse = |what: String| Err(Error::Config { family: dims.family.clone(), what });
-    if let Some((what, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-        return refuse(format!("the number of {what} is 0"));
+    if let Some((what, size)) = sizes.iter().find(|(_, size)| *size == 0 || *size > GREATEST) {
+        return refuse(format!("the size `{what}` is {size}"));
     }
     if !dims.n_heads.is_multiple_of(dims.n_kv_heads) {
         return refuse(format!("{} heads do not divide into {} key-value heads", dims.n_heads, dims.n_kv_heads));
     }
+    if architecture.windows.contains(&Window::Sliding(0)) {
+        return refuse("a window of 0 positions lets nothing through".into());
+    }
     Ok(())
 }
 
-struct Reader<'a> {
-    tensors: &'a Tensors,
-    names: Names,
-    prefix: &'static str,
-    biases: Vec<Biased>,
-    options: &'a LoadOptions,
-    taken: RefCell<HashSet<String>>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(tensors: &'a Tensors, blueprint: &Blueprint, options: &'a LoadOptions) -> Self {
-        let names = blueprint.names;
-        let found = |prefix: &&&str| tensors.shape(&format!("{prefix}{}", names.embed)).is_some();
-        let prefix = names.prefixes.iter().find(found).or(names.prefixes.first()).copied().unwrap_or_default();
-        Self { tensors, names, prefix, biases: blueprint.biases.clone(), options, taken: RefCell::default() }
-    }
-
-    fn decoder(&self, blueprint: &Blueprint) -> Result<Decoder> {
-        let architecture = blueprint.architecture.clone();
+impl Reader<'_> {
+    fn decoder(&self, blueprint: Blueprint) -> Result<Decoder> {
+        let architecture = blueprint.architecture;
         let dims = &architecture.dims;
         let (d_model, vocab) = (dims.d_model as i64, dims.vocab as i64);
-        let embed = self.block_tensor(self.names.embed, 0, &[vocab, d_model])?;
+        let embed = self.embedding(self.names.embed, &[vocab, d_model])?;
         let pos_embed = match self.names.pos_embed {
-            Some(name) => Some(self.block_tensor(name, 0, &[dims.context as i64, d_model])?),
+            Some(name) => Some(self.embedding(name, &[dims.context as i64, d_model])?),
             None => None,
         };
         let unembed = match blueprint.unembed {
@@ -115,16 +103,16 @@ impl<'a> Reader<'a> {
                 self.check_tied(&embed)?;
                 embed.shallow_clone()
             }
-            Unembed::Own => self.tensor(self.names.unembed, &[vocab, d_model])?,
+            Unembed::Own => self.unembedding(&[vocab, d_model])?,
         };
         let blocks = (0..dims.n_layers).map(|layer| self.block(&architecture, layer)).collect::<Result<_>>()?;
         Ok(Decoder {
             embed,
             pos_embed,
             blocks,
-            ln_final: self.norm(self.names.ln_final, 0, &architecture)?,
+            ln_final: self.norm(self.names.ln_final, 0, d_model)?,
             unembed: Linear { weight: unembed.f_transpose(0, 1)?, bias: None },
-            points: points(&architecture, false),
+            points: points(&architecture),
             architecture,
             tokenizer: None,
             digest: OnceLock::new(),
@@ -132,40 +120,47 @@ impl<'a> Reader<'a> {
     }
 
     fn block(&self, architecture: &Architecture, layer: usize) -> Result<Block> {
-        let dims = &architecture.dims;
-        let (d_model, d_mlp) = (dims.d_model as i64, dims.d_mlp as i64);
-        let (n_heads, n_kv_heads, d_head) = (dims.n_heads as i64, dims.n_kv_heads as i64, dims.d_head as i64);
-        let (q_width, kv_width) = (n_heads * d_head, n_kv_heads * d_head);
-        let [q, k, v] = self.qkv(layer, d_model, q_width, kv_width)?;
-        let mlp = self.has(Biased::Mlp);
-        let gate = match (architecture.mlp, self.names.gate) {
-            (MlpKind::Gated, Some(name)) => Some(self.linear(name, layer, d_model, d_mlp, mlp)?),
-            _ => None,
+        let d_model = architecture.dims.d_model as i64;
+        let ln2 = match architecture.mlp_norm {
+            MlpNorm::Own => Some(self.norm(self.names.ln2, layer, d_model)?),
+            MlpNorm::Shared => None,
         };
         Ok(Block {
-            ln1: self.norm(self.names.ln1, layer, architecture)?,
-            attention: Attention {
-                q,
-                k,
-                v,
-                o: self.linear(self.names.o, layer, q_width, d_model, self.has(Biased::O))?,
-                n_heads,
-                n_kv_heads,
-                d_head,
-                score_scale: architecture.score_scale.factor(dims.d_head, layer),
-            },
-            ln2: Some(self.norm(self.names.ln2, layer, architecture)?),
-            mlp: Mlp {
-                gate,
-                input: self.linear(self.names.input, layer, d_model, d_mlp, mlp)?,
-                output: self.linear(self.names.output, layer, d_mlp, d_model, mlp)?,
-                activation: architecture.activation,
-            },
-            residual: dims.residual,
+            ln1: self.norm(self.names.ln1, layer, d_model)?,
+            attention: self.attention(architecture, layer)?,
+            ln2,
+            mlp: self.mlp(architecture, layer)?,
+            residual: architecture.dims.residual,
         })
     }
 
-    fn qkv(&self, layer: usize, d_model: i64, q_width: i64, kv_width: i64) -> Result<[Linear; 3]> {
+    fn attention(&self, architecture: &Architecture, layer: usize) -> Result<Attention> {
+        let dims = &architecture.dims;
+        let (n_heads, n_kv_heads, d_head) = (dims.n_heads as i64, dims.n_kv_heads as i64, dims.d_head as i64);
+        let (d_model, q_width, kv_width) = (dims.d_model as i64, n_heads * d_head, n_kv_heads * d_head);
+        let [q, k, v] = self.qkv(layer, d_model, d_head, q_width, kv_width)?;
+        let qk_norms = match (architecture.qk_norm, self.names.qk_norms) {
+            (QkNorm::PerHead, Some([q, k])) => Some([
+                self.head_norms(q, layer, dims.n_heads, d_head)?,
+                self.head_norms(k, layer, dims.n_kv_heads, d_head)?,
+            ]),
+            _ => None,
+        };
+        Ok(Attention {
+            q,
+            k,
+            v,
+            o: self.linear(self.names.o, layer, q_width, d_model, self.has(Biased::O))?,
+            qk_norms,
+            n_heads,
+            n_kv_heads,
+            d_head,
+            score_scale: architecture.score_scale.factor(dims.d_head, layer),
+            score_precision: architecture.score_precision,
+        })
+    }
+
+    fn qkv(&self, layer: usize, d_model: i64, d_head: i64, q_width: i64, kv_width: i64) -> Result<[Linear; 3]> {
         let bias = self.has(Biased::Qkv);
         match self.names.qkv {
             Qkv::Separate { q, k, v } => Ok([
@@ -175,86 +170,32 @@ impl<'a> Reader<'a> {
             ]),
             Qkv::Stacked(name) => {
                 let whole = self.linear(name, layer, d_model, q_width + 2 * kv_width, bias)?;
-                let part = |start: i64, width: i64| -> Result<Linear> {
-                    let bias = whole.bias.as_ref().map(|bias| bias.f_narrow(0, start, width)).transpose()?;
-                    Ok(Linear { weight: whole.weight.f_narrow(1, start, width)?, bias })
-                };
-                Ok([part(0, q_width)?, part(q_width, kv_width)?, part(q_width + kv_width, kv_width)?])
+                Ok([
+                    whole.outputs(0, q_width)?,
+                    whole.outputs(q_width, kv_width)?,
+                    whole.outputs(q_width + kv_width, kv_width)?,
+                ])
+            }
+            Qkv::ByHead(name) => {
+                let whole = self.linear(name, layer, d_model, q_width + 2 * kv_width, bias)?;
+                Ok([whole.every_third(0, d_head)?, whole.every_third(1, d_head)?, whole.every_third(2, d_head)?])
             }
         }
     }
 
-    fn linear(&self, name: &str, layer: usize, d_in: i64, d_out: i64, bias: bool) -> Result<Linear> {
-        let name = self.full_name(name, layer);
-        let weight = match self.names.orientation {
-            Orientation::OutIn => self.tensor(&format!("{name}.weight"), &[d_out, d_in])?.f_transpose(0, 1)?,
-            Orientation::InOut => self.tensor(&format!("{name}.weight"), &[d_in, d_out])?,
+    fn mlp(&self, architecture: &Architecture, layer: usize) -> Result<Mlp> {
+        let dims = &architecture.dims;
+        let (d_model, d_mlp, bias) = (dims.d_model as i64, dims.d_mlp as i64, self.has(Biased::Mlp));
+        let map = |name, width| self.linear(name, layer, d_model, width, bias);
+        let (gate, input) = match self.names.mlp_in {
+            MlpIn::Plain(name) => (None, map(name, d_mlp)?),
+            MlpIn::Gated { gate, linear } => (Some(map(gate, d_mlp)?), map(linear, d_mlp)?),
+            MlpIn::Stacked(name) => {
+                let whole = map(name, 2 * d_mlp)?;
+                (Some(whole.outputs(0, d_mlp)?), whole.outputs(d_mlp, d_mlp)?)
+            }
         };
-        let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[d_out])?) } else { None };
-        Ok(Linear { weight, bias })
-    }
-
-    fn norm(&self, name: &str, layer: usize, architecture: &Architecture) -> Result<Norm> {
-        let name = self.full_name(name, layer);
-        let width = [architecture.dims.d_model as i64];
-        let bias = if self.has(Biased::Norm) { Some(self.tensor(&format!("{name}.bias"), &width)?) } else { None };
-        let weight = self.tensor(&format!("{name}.weight"), &width)?;
-        Ok(Norm { kind: architecture.dims.norm, eps: architecture.dims.norm_eps, weight, bias })
-    }
-
-    fn has(&self, bias: Biased) -> bool {
-        self.biases.contains(&bias)
-    }
-
-    fn full_name(&self, name: &str, layer: usize) -> String {
-        format!("{}{}", self.prefix, name.replace("{}", &layer.to_string()))
-    }
-
-    fn block_tensor(&self, name: &str, layer: usize, shape: &[i64]) -> Result<Tensor> {
-        self.tensor(&self.full_name(name, layer), shape)
-    }
-
-    /// A tensor of the checkpoint in the kind and on the device asked for.
-    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let Some(found) = self.tensors.shape(name) else {
-            let nearest = arrakis_core::nearest_name(name, self.tensors.names());
-            return Err(Error::MissingWeight { tensor: name.to_owned(), nearest });
-        };
-        if found != shape {
-            let (tensor, expected, found) = (name.to_owned(), shape.to_vec(), found.to_vec());
-            return Err(Error::WrongShape { tensor, expected, found });
-        }
-        self.taken.borrow_mut().insert(name.to_owned());
-        Ok(self.tensors.get(name)?.f_to_device(self.options.device)?.f_to_kind(self.options.kind)?)
-    }
-
-    /// A tied unembedding that is stored all the same must be the embedding.
-    fn check_tied(&self, embed: &Tensor) -> Result<()> {
-        let name = self.names.unembed;
-        if self.tensors.shape(name).is_none() {
-            return Ok(());
-        }
-        let stored = self.tensor(name, &embed.size())?;
-        if stored.f_equal(embed)? {
-            return Ok(());
-        }
-        Err(Error::Untied { unembed: name.to_owned(), embed: self.full_name(self.names.embed, 0) })
-    }
-
-    /// An error that names the tensors nobody has read.
-    fn nothing_left(&self) -> Result<()> {
-        let taken = self.taken.borrow();
-        let left = self.tensors.names().filter(|name| !taken.contains(*name) && !self.is_buffer(name));
-        let tensors: Vec<String> = left.map(str::to_owned).collect();
-        if tensors.is_empty() { Ok(()) } else { Err(Error::LeftoverWeights { tensors }) }
-    }
-
-    fn is_buffer(&self, name: &str) -> bool {
-        let name = name.strip_prefix(self.prefix).unwrap_or(name);
-        self.names.buffers.iter().any(|buffer| {
-            let (before, after) = buffer.split_once("{}").unwrap_or((buffer, ""));
-            let layer = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-            layer.is_some_and(|layer| layer.bytes().all(|digit| digit.is_ascii_digit()))
-        })
+        let output = self.linear(self.names.mlp_out, layer, d_mlp, d_model, bias)?;
+        Ok(Mlp { gate, input, output, activation: architecture.activation })
     }
 }

@@ -3,11 +3,14 @@
 use arrakis_core::{NormKind, Result, Site, Tap};
 use tch::{Kind, Tensor};
 
+use crate::architecture::wide;
+
 /// A norm over the last dimension.
 #[derive(Debug)]
 pub(crate) struct Norm {
     pub(crate) kind: NormKind,
     pub(crate) eps: f64,
+    /// `[d]`, or `[head, d]` with a weight for each head.
     pub(crate) weight: Tensor,
     pub(crate) bias: Option<Tensor>,
 }
@@ -19,29 +22,29 @@ impl Clone for Norm {
     }
 }
 
-/// The kind in which a norm is computed: 16-bit floats are too coarse for it.
-fn wide(kind: Kind) -> Kind {
-    if matches!(kind, Kind::BFloat16 | Kind::Half) { Kind::Float } else { kind }
-}
-
 impl Norm {
     /// The norm of `x` (`[…, d]`), shown to nobody.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        match self.kind {
-            NormKind::Layer => {
-                let width = [self.weight.size()[0]];
-                Ok(x.f_layer_norm(width, Some(&self.weight), self.bias.as_ref(), self.eps, false)?)
+        match (self.kind, &self.weight.size()[..]) {
+            (NormKind::Layer, [width]) => {
+                Ok(x.f_layer_norm([*width], Some(&self.weight), self.bias.as_ref(), self.eps, false)?)
             }
-            NormKind::Rms => {
+            (NormKind::Layer, size) => {
+                let plain = x.f_to_kind(wide(x.kind()))?;
+                let width = size.last().copied().unwrap_or(1);
+                self.weighted(&plain.f_layer_norm([width], None::<Tensor>, None::<Tensor>, self.eps, false)?, x.kind())
+            }
+            (NormKind::Rms, _) => {
                 let wide = x.f_to_kind(wide(x.kind()))?;
                 let inverse = self.scale_squared(&wide)?.f_rsqrt()?;
-                self.weighted(&wide.f_mul(&inverse)?.f_to_kind(x.kind())?)
+                self.weighted(&wide.f_mul(&inverse)?, x.kind())
             }
         }
     }
 
-    fn weighted(&self, x: &Tensor) -> Result<Tensor> {
-        let weighted = x.f_mul(&self.weight)?;
+    /// `x` times the weight, plus the bias, rounded to `kind`: before the weight, unless the weight is finer than that.
+    fn weighted(&self, x: &Tensor, kind: Kind) -> Result<Tensor> {
+        let weighted = x.f_to_kind(self.weight.kind())?.f_mul(&self.weight)?.f_to_kind(kind)?;
         match &self.bias {
             Some(bias) => Ok(weighted.f_add(bias)?),
             None => Ok(weighted),
@@ -69,7 +72,7 @@ impl Norm {
         let divided = centred.f_div(&divisor)?;
         let (value, edited) = tap.at_noting(normalized, divided.f_to_kind(x.kind())?)?;
         let edited = if edited { Some(normalized) } else { scale_edited.then_some(scale) };
-        Ok((self.weighted(&value)?, edited))
+        Ok((self.weighted(&value, x.kind())?, edited))
     }
 
     /// The mean square of `centred` over its last dimension, plus epsilon.

@@ -2,17 +2,17 @@
 
 use arrakis_core::{HookPoint, Residual, Site};
 
-use crate::architecture::{Architecture, MlpKind, Positions};
+use crate::architecture::{Architecture, MlpKind, MlpNorm, Positions};
 
-/// Every hook point, in order; `shared_norm` where the MLP has no norm of its own.
-pub(crate) fn points(architecture: &Architecture, shared_norm: bool) -> Vec<HookPoint> {
+/// Every hook point, in order.
+pub(crate) fn points(architecture: &Architecture) -> Vec<HookPoint> {
     let exists = |site: Site| match site {
         Site::POS_EMBED => matches!(architecture.positions, Positions::Learned),
         Site::ROT_Q | Site::ROT_K => matches!(architecture.positions, Positions::Rotary(_)),
         // Grouped heads share keys and values, so no head has a whole input of its own.
         Site::ATTN_IN => architecture.dims.n_kv_heads == architecture.dims.n_heads,
         Site::RESID_MID => architecture.dims.residual == Residual::Serial,
-        Site::MLP_IN | Site::LN2_SCALE | Site::LN2_NORMALIZED => !shared_norm,
+        Site::MLP_IN | Site::LN2_SCALE | Site::LN2_NORMALIZED => architecture.mlp_norm == MlpNorm::Own,
         Site::MLP_PRE_LINEAR => architecture.mlp == MlpKind::Gated,
         _ => true,
     };

@@ -53,7 +53,7 @@ impl Place<'_> {
 
 const GLOBAL: [Weight; 6] = [Weight::E, Weight::POS, Weight::LN_FINAL_W, Weight::LN_FINAL_B, Weight::U, Weight::U_B];
 
-const BLOCK: [Weight; 18] = [
+const BLOCK: [Weight; 20] = [
     Weight::LN1_W,
     Weight::LN1_B,
     Weight::Q,
@@ -64,6 +64,8 @@ const BLOCK: [Weight; 18] = [
     Weight::K_B,
     Weight::V_B,
     Weight::O_B,
+    Weight::Q_NORM,
+    Weight::K_NORM,
     Weight::LN2_W,
     Weight::LN2_B,
     Weight::GATE,
@@ -101,9 +103,11 @@ pub(crate) fn set(decoder: &mut Decoder, weight: WeightPoint, value: &Tensor) ->
         let why = format!("shape {:?} where {wanted:?} is wanted", value.size());
         return Err(Error::Invalid { what: format!("weight `{weight}`"), why });
     }
-    let value = value.f_to_device(decoder.device())?.f_to_kind(decoder.kind())?;
+    let (device, kind) = (decoder.device(), decoder.kind());
     if let Some((place, turn)) = place(decoder, weight) {
-        let stored = turn.inward(&value)?;
+        // A weight that is kept finer than the model's kind stays so.
+        let kind = place.value().map_or(kind, Tensor::kind);
+        let stored = turn.inward(&value.f_to_device(device)?.f_to_kind(kind)?)?;
         match place {
             Place::Always(tensor) => *tensor = stored,
             Place::Maybe(tensor) => *tensor = Some(stored),
@@ -164,6 +168,8 @@ fn block_place(block: &mut Block, weight: Weight) -> Option<(Place<'_>, Turn)> {
         Weight::K_B => (Maybe(&mut attention.k.bias), Turn::HeadsBias(kv_heads)),
         Weight::V_B => (Maybe(&mut attention.v.bias), Turn::HeadsBias(kv_heads)),
         Weight::O_B => (Maybe(&mut attention.o.bias), Turn::None),
+        Weight::Q_NORM => (Always(&mut attention.qk_norms.as_mut()?[0].weight), Turn::None),
+        Weight::K_NORM => (Always(&mut attention.qk_norms.as_mut()?[1].weight), Turn::None),
         Weight::LN2_W => (Always(&mut block.ln2.as_mut()?.weight), Turn::None),
         Weight::LN2_B => (Maybe(&mut block.ln2.as_mut()?.bias), Turn::None),
         Weight::GATE => (Always(&mut block.mlp.gate.as_mut()?.weight), Turn::None),

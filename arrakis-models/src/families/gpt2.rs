@@ -4,11 +4,11 @@ use arrakis_core::{Dims, NormKind, Residual};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Biased, Blueprint, Unembed};
-use crate::architecture::{Activation, Architecture, EmbedScale, MlpKind, Positions, ScoreScale, Window};
-use crate::config;
-use crate::error::{Error, Result};
-use crate::names::{Names, Orientation, Qkv};
+use super::{Biased, Blueprint, Unembed, activation};
+use crate::architecture::{Architecture, MlpKind, Positions, ScorePrecision, ScoreScale};
+use crate::config::{self, Beside};
+use crate::error::Result;
+use crate::names::{MlpIn, Names, NormWeights, Orientation, Qkv};
 
 /// The family's `model_type`.
 pub(super) const NAME: &str = "gpt2";
@@ -20,37 +20,39 @@ pub(super) const NAMES: Names = Names {
     pos_embed: Some("wpe.weight"),
     ln1: "h.{}.ln_1",
     qkv: Qkv::Stacked("h.{}.attn.c_attn"),
+    qk_norms: None,
     o: "h.{}.attn.c_proj",
     ln2: "h.{}.ln_2",
-    gate: None,
-    input: "h.{}.mlp.c_fc",
-    output: "h.{}.mlp.c_proj",
+    mlp_in: MlpIn::Plain("h.{}.mlp.c_fc"),
+    mlp_out: "h.{}.mlp.c_proj",
     ln_final: "ln_f",
-    unembed: "lm_head.weight",
+    unembed: &["lm_head.weight"],
     orientation: Orientation::InOut,
+    norm_weights: NormWeights::Whole,
     buffers: &["h.{}.attn.bias", "h.{}.attn.masked_bias"],
 };
 
-/// Fields of heads that no language model has, and of a number format that changes no value here.
-const HARMLESS: &[&str] = &[
-    "n_ctx",
-    "reorder_and_upcast_attn",
-    "summary_activation",
-    "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
-];
+/// The context under an older name, and fields of heads that no language model has.
+const BESIDE: Beside = Beside {
+    harmless: &[
+        "n_ctx",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+    ],
+    fixed: &[],
+};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Config {
     #[serde(default = "vocab")]
     vocab_size: usize,
     #[serde(default = "context")]
     n_positions: usize,
     n_embd: usize,
-    n_layer: usize,
+    n_layer: u16,
     n_head: usize,
     n_inner: Option<usize>,
     #[serde(default = "gelu_new")]
@@ -61,6 +63,8 @@ struct Config {
     scale_attn_weights: bool,
     #[serde(default)]
     scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    reorder_and_upcast_attn: bool,
     #[serde(default = "yes")]
     tie_word_embeddings: bool,
 }
@@ -87,43 +91,34 @@ fn yes() -> bool {
 
 /// What the config says.
 pub(super) fn blueprint(fields: &Map<String, Value>) -> Result<Blueprint> {
-    let config: Config = config::read(NAME, fields, HARMLESS)?;
-    let activation = Activation::named(&config.activation_function).ok_or_else(|| Error::Config {
-        family: NAME.into(),
-        what: format!("field `activation_function`: `{}` is not implemented", config.activation_function),
-    })?;
+    let ((), config): ((), Config) = config::read(NAME, fields, &BESIDE)?;
+    let activation = activation(NAME, "activation_function", &config.activation_function)?;
     let score_scale = match (config.scale_attn_weights, config.scale_attn_by_inverse_layer_idx) {
         (true, true) => ScoreScale::RootDHeadAndLayer,
         (true, false) => ScoreScale::RootDHead,
         (false, true) => ScoreScale::Layer,
         (false, false) => ScoreScale::One,
     };
-    let architecture = Architecture {
-        dims: Dims {
-            family: NAME.into(),
-            n_layers: config.n_layer,
-            n_heads: config.n_head,
-            n_kv_heads: config.n_head,
-            d_model: config.n_embd,
-            d_head: config.n_embd / config.n_head.max(1),
-            d_mlp: config.n_inner.unwrap_or(4 * config.n_embd),
-            vocab: config.vocab_size,
-            context: config.n_positions,
-            norm: NormKind::Layer,
-            norm_eps: config.layer_norm_epsilon,
-            residual: Residual::Serial,
-        },
-        positions: Positions::Learned,
-        score_scale,
-        windows: vec![Window::Causal; config.n_layer],
-        mlp: MlpKind::Plain,
-        activation,
-        embed_scale: EmbedScale::One,
+    let dims = Dims {
+        family: NAME.into(),
+        n_layers: config.n_layer.into(),
+        n_heads: config.n_head,
+        n_kv_heads: config.n_head,
+        d_model: config.n_embd,
+        d_head: config.n_embd / config.n_head.max(1),
+        d_mlp: config.n_inner.unwrap_or(config.n_embd.saturating_mul(4)),
+        vocab: config.vocab_size,
+        context: config.n_positions,
+        norm: NormKind::Layer,
+        norm_eps: config.layer_norm_epsilon,
+        residual: Residual::Serial,
     };
+    let score_precision = if config.reorder_and_upcast_attn { ScorePrecision::Single } else { ScorePrecision::Model };
+    let usual = Architecture::usual(dims, Positions::Learned, MlpKind::Plain, activation);
     Ok(Blueprint {
-        architecture,
+        architecture: Architecture { score_scale, score_precision, ..usual },
         biases: vec![Biased::Qkv, Biased::O, Biased::Mlp, Biased::Norm],
-        unembed: if config.tie_word_embeddings { Unembed::Tied } else { Unembed::Own },
+        unembed: Unembed::tied(config.tie_word_embeddings),
         names: NAMES,
     })
 }

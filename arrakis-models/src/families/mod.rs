@@ -1,11 +1,19 @@
 //! The families: each a config, an architecture and the names of its tensors.
 
+mod gemma;
 mod gpt2;
+mod gpt_neo;
+mod gpt_neox;
 mod llama;
+mod mistral;
+mod phi3;
+mod qwen2;
+mod shape;
+mod stablelm;
 
 use serde_json::{Map, Value};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Activation, Architecture, Window};
 use crate::error::{Error, Result};
 use crate::names::Names;
 
@@ -36,14 +44,27 @@ pub(crate) enum Unembed {
     Own,
 }
 
+impl Unembed {
+    fn tied(tied: bool) -> Self {
+        if tied { Self::Tied } else { Self::Own }
+    }
+}
+
 struct Family {
     name: &'static str,
     blueprint: fn(&Map<String, Value>) -> Result<Blueprint>,
 }
 
 const FAMILIES: &[Family] = &[
+    Family { name: gemma::NAME, blueprint: gemma::blueprint },
     Family { name: gpt2::NAME, blueprint: gpt2::blueprint },
+    Family { name: gpt_neo::NAME, blueprint: gpt_neo::blueprint },
+    Family { name: gpt_neox::NAME, blueprint: gpt_neox::blueprint },
     Family { name: llama::NAME, blueprint: llama::blueprint },
+    Family { name: mistral::NAME, blueprint: mistral::blueprint },
+    Family { name: phi3::NAME, blueprint: phi3::blueprint },
+    Family { name: qwen2::NAME, blueprint: qwen2::blueprint },
+    Family { name: stablelm::NAME, blueprint: stablelm::blueprint },
 ];
 
 /// The names of all families.
@@ -57,4 +78,19 @@ pub(crate) fn blueprint(config: &Map<String, Value>) -> Result<Blueprint> {
     let family = FAMILIES.iter().find(|family| family.name == name);
     let family = family.ok_or_else(|| Error::UnknownFamily { family: name.to_owned(), known: families().collect() })?;
     (family.blueprint)(config)
+}
+
+fn refused(family: &str, what: String) -> Error {
+    Error::Config { family: family.to_owned(), what }
+}
+
+/// The activation that a field names.
+fn activation(family: &str, field: &str, name: &str) -> Result<Activation> {
+    Activation::named(name).ok_or_else(|| refused(family, format!("field `{field}`: `{name}` is not implemented")))
+}
+
+/// The window that `sliding_window` says; `unstated` where the config lacks the field, which is not to say `null`.
+fn sliding(fields: &Map<String, Value>, stated: Option<usize>, unstated: Option<usize>) -> Window {
+    let width = if fields.contains_key("sliding_window") { stated } else { unstated };
+    width.map_or(Window::Causal, Window::Sliding)
 }

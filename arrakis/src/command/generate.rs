@@ -1,13 +1,102 @@
-//! `arrakis generate`
+//! `arrakis generate`: a text continued, token by token as it comes.
+
+use anyhow::Result;
+use arrakis_core::{Error, Model};
+use arrakis_models::{Decoder, Sampling, Tokenizer, generate};
+use clap::Args;
+use serde_json::{Value, json};
+
 use super::console::Console;
 use super::options::Options;
-use anyhow::Result;
-use clap::Args;
+use super::prompts::Prompts;
+
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// A folder, a `.gguf` file, or a hub id
+    #[arg(long)]
+    model: String,
+    #[command(flatten)]
+    prompts: Prompts,
+    /// How many tokens at most
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    max_tokens: usize,
+    /// Divides the logits; 0 always takes the likeliest token
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Choose among this many of the likeliest tokens only
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Choose among the likeliest tokens that hold this much probability together
+    #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
+    top_p: Option<f64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
-        let _ = (options, console);
-        Ok(())
+        let model = options.load(&self.model)?;
+        let tokens = self.prompts.tokens(&model)?;
+        let sampling = Sampling {
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            seed: options.seed,
+            stop: model.tokenizer().and_then(Tokenizer::eos).into_iter().collect(),
+        };
+        let streams = tokens.batch() == 1 && !self.json;
+        let prompts = (0..tokens.batch()).map(|row| Shown::after(&model, tokens.row(row)?));
+        let mut shown = prompts.collect::<Result<Vec<Shown<'_>>, Error>>()?;
+        let mut texts = vec![String::new(); shown.len()];
+        let rows = generate(&model, &tokens, &sampling, |row, token| {
+            let piece = if sampling.stop.contains(&token) { String::new() } else { shown[row].add(token) };
+            if streams {
+                console.print(&piece).and_then(|()| console.flush()).map_err(|error| Error::Other(Box::new(error)))?;
+            }
+            texts[row].push_str(&piece);
+            Ok(())
+        })?;
+        if self.json {
+            let rows: Value = rows.iter().zip(&texts).map(|(ids, text)| json!({ "ids": ids, "text": text })).collect();
+            return Ok(console.json(&json!({ "rows": rows }))?);
+        }
+        if streams {
+            return Ok(console.print("\n")?);
+        }
+        // One line each: a row of several must not run into the next.
+        texts.iter().try_for_each(|text| Ok(console.line(text.escape_debug())?))
+    }
+}
+
+/// A text that grows by tokens, some of which are parts of a letter.
+struct Shown<'a> {
+    model: &'a Decoder,
+    ids: Vec<i64>,
+    text: String,
+}
+
+impl<'a> Shown<'a> {
+    /// The text of a prompt, which decides whether the first token keeps its space.
+    fn after(model: &'a Decoder, ids: Vec<i64>) -> Result<Self, Error> {
+        let text = match model.decode(&ids) {
+            Ok(text) => text,
+            Err(Error::NoTokenizer) => String::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { model, ids, text })
+    }
+
+    /// What a token adds to the text; nothing while a letter is incomplete, ids where there is no tokenizer.
+    fn add(&mut self, token: i64) -> String {
+        self.ids.push(token);
+        let Ok(text) = self.model.decode(&self.ids) else { return format!("{token} ") };
+        if text.ends_with('\u{fffd}') {
+            return String::new();
+        }
+        let new = text.strip_prefix(&self.text).unwrap_or(&text).to_owned();
+        self.text = text;
+        new
     }
 }

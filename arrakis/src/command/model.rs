@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
+use arrakis_bench::{device_name, dtype_name};
 use arrakis_core::{Model, NormKind, Residual};
 use arrakis_models::Decoder;
 use clap::Args;
@@ -59,7 +60,7 @@ impl Arguments {
             ("activation", word(&json!(model.architecture().activation))),
             ("positions", word(&json!(model.architecture().positions))),
             ("parameters", grouped(parameters)),
-            ("bytes", format!("{} as {:?} on {:?}", grouped(bytes), model.kind(), model.device())),
+            ("bytes", format!("{} as {} on {}", grouped(bytes), dtype_name(model.kind()), device_name(model.device()))),
             (
                 "hook points",
                 format!("{}{}", model.points().len(), if self.points { "" } else { " (`--points` lists them)" }),
@@ -82,7 +83,7 @@ impl Arguments {
         let points: Vec<String> = model.points().iter().map(ToString::to_string).collect();
         let mut object = json!({
             "model": self.model, "architecture": model.architecture(), "parameters": parameters, "bytes": bytes,
-            "dtype": format!("{:?}", model.kind()), "device": format!("{:?}", model.device()),
+            "dtype": dtype_name(model.kind()), "device": device_name(model.device()),
             "hook_points": points.len(), "tokenizer": model.tokenizer().is_some(), "digest": model.digest()?,
         });
         if self.points {

@@ -81,7 +81,7 @@ fn json_of(tool: &ToolEntry) -> Value {
     json!({ "name": tool.name(), "owner": tool.owner(), "doc": tool.doc(), "schema": tool.schema() })
 }
 
-/// What a value may be, in words: `text or list of texts`.
+/// What a value may be: `text or [text]`, brackets for a list.
 fn kind(schema: &Value, root: &Value) -> String {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
         return root.pointer(name.trim_start_matches('#')).map_or_else(|| name.to_owned(), |schema| kind(schema, root));
@@ -97,22 +97,22 @@ fn kind(schema: &Value, root: &Value) -> String {
         return join(list(choices).iter().filter(|choice| !is_null(choice)).map(|choice| kind(choice, root)));
     }
     match schema.get("type") {
-        Some(Value::Array(types)) => join(types.iter().filter(|name| *name != "null").map(|name| {
-            let mut one = schema.clone();
-            one["type"] = name.clone();
-            kind(&one, root)
-        })),
+        Some(Value::Array(types)) => {
+            let one = |name: &Value| {
+                let mut one = schema.clone();
+                one["type"] = name.clone();
+                kind(&one, root)
+            };
+            join(types.iter().filter(|name| *name != "null").map(one))
+        }
         Some(Value::String(name)) => match name.as_str() {
             "string" => "text".to_owned(),
-            "integer" => "whole number".to_owned(),
-            "array" => {
-                format!("list of {}", schema.get("items").map_or_else(|| "anything".into(), |items| kind(items, root)))
-            }
+            "array" => schema.get("items").map_or_else(|| "[…]".into(), |items| format!("[{}]", kind(items, root))),
             "boolean" => "true or false".to_owned(),
             "object" => object(schema, root),
             other => other.to_owned(),
         },
-        _ => "anything".to_owned(),
+        _ => "any JSON".to_owned(),
     }
 }
 

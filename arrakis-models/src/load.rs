@@ -60,7 +60,7 @@ impl Decoder {
             Err(Error::NoTokenizer { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { tokenizer, ..decoder })
+        Ok(Self { tokenizer, files: checkpoint.files().to_owned(), ..decoder })
     }
 }
 
@@ -127,6 +127,7 @@ impl<'a> Reader<'a> {
             points: points(&architecture, false),
             architecture,
             tokenizer: None,
+            files: Vec::new(),
             digest: OnceLock::new(),
         })
     }

@@ -1,5 +1,6 @@
 //! The one decoder: every family is this forward pass with another architecture.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use arrakis_core::{
@@ -27,6 +28,8 @@ pub struct Decoder {
     pub(crate) unembed: Linear,
     pub(crate) points: Vec<HookPoint>,
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    /// What the weights were loaded from, as long as they are as they were.
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) digest: OnceLock<String>,
 }
 
@@ -234,7 +237,7 @@ impl Decoder {
         Ok(Some(self.unembed.apply(&chosen)?))
     }
 
-    /// A model that shares every weight with this one.
+    /// A model that shares every weight with this one, to be edited.
     pub(crate) fn shallow_clone(&self) -> Self {
         Self {
             architecture: self.architecture.clone(),
@@ -245,6 +248,7 @@ impl Decoder {
             unembed: self.unembed.clone(),
             points: self.points.clone(),
             tokenizer: self.tokenizer.clone(),
+            files: Vec::new(),
             digest: OnceLock::new(),
         }
     }
@@ -309,7 +313,7 @@ impl Model for Decoder {
     }
 
     fn digest(&self) -> Result<String> {
-        digest::remembered(&self.digest, || digest::of(self))
+        digest::remembered(self, &self.digest)
     }
 }
 

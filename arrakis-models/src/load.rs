@@ -57,7 +57,7 @@ impl Decoder {
             Err(Error::NoTokenizer { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { tokenizer, ..decoder })
+        Ok(Self { tokenizer, files: checkpoint.files().to_owned(), ..decoder })
     }
 }
 
@@ -115,6 +115,7 @@ impl Reader<'_> {
             points: points(&architecture),
             architecture,
             tokenizer: None,
+            files: Vec::new(),
             digest: OnceLock::new(),
         })
     }

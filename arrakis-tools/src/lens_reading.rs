@@ -55,7 +55,11 @@ impl Reading {
             let own = logits.f_index_select(-1, &targets)?.f_unsqueeze(-1)?;
             let ranks = logits.f_unsqueeze(1)?.f_gt_tensor(&own)?.f_sum_dim_intlist(-1, false, kind)?;
             let chosen = probabilities.f_index_select(-1, &targets)?;
-            let entropy = probabilities.f_special_entr()?.f_sum_dim_intlist(-1, false, kind)?;
+            // The logarithm of the partition is the greatest logit less its own log probability, so no entry but one
+            // needs a logarithm: `H = ln Z - Σ p logit`.
+            let greatest = logits.f_amax([-1], false)?;
+            let partition = greatest.f_sub(&likeliest.f_select(-1, 0)?.f_log()?)?;
+            let entropy = partition.f_sub(&Tensor::f_linalg_vecdot(&probabilities, &logits, -1)?)?.f_clamp_min(0)?;
             for (list, part) in parts.iter_mut().zip([likeliest, ids, entropy, chosen, ranks]) {
                 list.push(part);
             }

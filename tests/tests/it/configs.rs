@@ -56,6 +56,7 @@ fn a_rope_that_is_not_implemented_is_named() {
         refused(with_field(folder, "rope_scaling", json!({"type": "linear", "factor": 2.0, "tilt": 1.0})), "tilt");
         refused(with_field(folder, "rope_scaling", json!({"factor": 2.0})), "rope_type");
     }
+    refused(with_field("gpt2", "rope_theta", json!(10_000.0)), "rope_theta");
     for folder in ["gemma", "llama", "mistral", "qwen2"] {
         refused(with_field(folder, "partial_rotary_factor", json!(0.5)), "partial_rotary_factor");
     }

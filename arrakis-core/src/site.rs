@@ -71,15 +71,15 @@ sites! {
     LN1_SCALE = "ln1.hook_scale" [Batch, Pos, One];
     /// The normalised stream before attention, before the norm's weight and bias are applied: `[batch, pos, d_model]`.
     LN1_NORMALIZED = "ln1.hook_normalized" [Batch, Pos, DModel];
-    /// Queries before rotation: `[batch, pos, head, d_head]`.
+    /// Queries as projected, before their norm where they have one, and before rotation: `[batch, pos, head, d_head]`.
     Q = "attn.hook_q" [Batch, Pos, Head, DHead];
-    /// Keys before rotation: `[batch, pos, kv_head, d_head]`.
+    /// Keys as projected, before their norm where they have one, and before rotation: `[batch, pos, kv_head, d_head]`.
     K = "attn.hook_k" [Batch, Pos, KvHead, DHead];
     /// Values: `[batch, pos, kv_head, d_head]`.
     V = "attn.hook_v" [Batch, Pos, KvHead, DHead];
-    /// Queries after rotation: `[batch, pos, head, d_head]`.
+    /// Queries after norm and rotation: `[batch, pos, head, d_head]`.
     ROT_Q = "attn.hook_rot_q" [Batch, Pos, Head, DHead];
-    /// Keys after rotation: `[batch, pos, kv_head, d_head]`.
+    /// Keys after norm and rotation: `[batch, pos, kv_head, d_head]`.
     ROT_K = "attn.hook_rot_k" [Batch, Pos, KvHead, DHead];
     /// Attention scores, after softcap and then the mask (minus infinity where masked): `[batch, head, query, key]`.
     ATTN_SCORES = "attn.hook_attn_scores" [Batch, Head, Query, Key];

@@ -42,6 +42,9 @@ const HARMLESS: &[&str] = &[
 const FIXED: &[(&str, bool)] =
     &[("add_cross_attention", false), ("is_decoder", true), ("is_encoder_decoder", false), ("rope_interleaved", false)];
 
+/// Fields that `rope` gathers.
+const ROPE: &[&str] = &["rope_scaling", "rope_parameters", "rope_theta", "partial_rotary_factor"];
+
 /// The rotary side of a config, in whatever spelling it came.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,15 +66,14 @@ pub(crate) enum Rotated {
 impl RopeConfig {
     /// The rotary positions of heads of `d_head`; `theta` stands where the config says nothing.
     pub(crate) fn rope(self, d_head: usize, context: usize, theta: f64, rotated: Rotated) -> Result<Rope, String> {
-        let part = match (rotated, self.partial_rotary_factor) {
-            (Rotated::Whole, None) => 1.0,
-            (Rotated::Part(usual), None) => usual,
-            (Rotated::Whole, Some(part)) if part != 1.0 => {
-                return Err(format!("field `partial_rotary_factor` is {part}, and only 1 is implemented"));
-            }
-            (_, Some(part)) => part,
-        };
+        let part = self.partial_rotary_factor.unwrap_or(match rotated {
+            Rotated::Whole => 1.0,
+            Rotated::Part(usual) => usual,
+        });
         let dims = (d_head as f64 * part) as usize;
+        if matches!(rotated, Rotated::Whole) && dims != d_head {
+            return Err(format!("field `partial_rotary_factor` is {part}, and only 1 is implemented"));
+        }
         if dims > d_head || !dims.is_multiple_of(2) {
             return Err(format!("{dims} dimensions of heads of {d_head} cannot be rotated in pairs"));
         }
@@ -127,10 +129,11 @@ pub(crate) fn read<S: DeserializeOwned, C: DeserializeOwned>(
     fold_rope(&mut fields).map_err(refuse)?;
     let parts: Parts<S, C> =
         serde_json::from_value(Value::Object(fields)).map_err(|error| refuse(error.to_string()))?;
-    match parts.unknown.keys().next() {
-        None => Ok((parts.shape, parts.own)),
-        Some(field) => Err(refuse(format!("unknown field `{field}`"))),
-    }
+    let Some(field) = parts.unknown.keys().next() else { return Ok((parts.shape, parts.own)) };
+    // `rope` is our name for several fields; theirs is wanted.
+    let field =
+        if field == "rope" { ROPE.iter().copied().find(|rope| config.contains_key(*rope)) } else { Some(&**field) };
+    Err(refuse(format!("unknown field `{}`", field.unwrap_or("rope"))))
 }
 
 fn without_nulls(fields: &Map<String, Value>) -> Map<String, Value> {

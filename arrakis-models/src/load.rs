@@ -61,10 +61,11 @@ impl Decoder {
     }
 }
 
+/// The greatest size: no model comes near it, and no product of two sizes overflows.
+const GREATEST: usize = 1 << 30;
+
 fn check_sizes(architecture: &Architecture) -> Result<()> {
     let dims = &architecture.dims;
-    // No model comes near it, and no product of two sizes overflows.
-    const GREATEST: usize = 1 << 30;
     let sizes = [
         ("layers", dims.n_layers),
         ("heads", dims.n_heads),

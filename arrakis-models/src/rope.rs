@@ -94,6 +94,11 @@ pub(crate) struct Rotation {
 
 impl Rope {
     /// Whether the frequencies depend on the length of the text; cached keys are then kept unrotated.
+    ///
+    /// Such a model is another function at another length: all rows of a batch are rotated for the longest of them, as
+    /// in transformers, and a cached pass rotates all keys for the whole length but keeps the values that the shorter
+    /// text left behind. Padded and unpadded, batched and single, cached and whole passes agree at equal lengths, or at
+    /// lengths with the same [`frequencies`](Self::frequencies).
     #[must_use]
     pub const fn depends_on_length(&self) -> bool {
         matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Longrope { .. })

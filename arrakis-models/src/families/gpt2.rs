@@ -65,8 +65,7 @@ struct Config {
     scale_attn_by_inverse_layer_idx: bool,
     #[serde(default)]
     reorder_and_upcast_attn: bool,
-    #[serde(default = "yes")]
-    tie_word_embeddings: bool,
+    tie_word_embeddings: Option<bool>,
 }
 
 fn vocab() -> usize {
@@ -118,7 +117,7 @@ pub(super) fn blueprint(fields: &Map<String, Value>) -> Result<Blueprint> {
     Ok(Blueprint {
         architecture: Architecture { score_scale, score_precision, ..usual },
         biases: vec![Biased::Qkv, Biased::O, Biased::Mlp, Biased::Norm],
-        unembed: Unembed::tied(config.tie_word_embeddings),
+        unembed: Unembed::tied(config.tie_word_embeddings.unwrap_or(true)),
         names: NAMES,
     })
 }

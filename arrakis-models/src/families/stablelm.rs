@@ -1,4 +1,4 @@
-//! StableLM (Bellagente et al. 2024): Llama with layer norm, heads rotated in part, and parallel blocks that share a norm.
+//! `StableLM` (Bellagente et al. 2024): layer norm, heads rotated in part and normed, blocks parallel under one norm.
 
 use arrakis_core::{Dims, Residual};
 use serde::Deserialize;

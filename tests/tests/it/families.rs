@@ -7,6 +7,7 @@ use arrakis_models::{Decoder, LoadOptions, families, load, parity};
 use tch::{Device, Kind};
 
 use crate::fixtures;
+use crate::transformer_lens::{answer, answers, greatest};
 
 /// Storage forms whose issue has not come yet; every other folder must pass.
 pub(crate) fn readable(folder: &Path) -> bool {
@@ -39,6 +40,30 @@ fn every_folder_agrees_with_transformers() {
     let shared = folders.iter().filter(|folder| !folder.starts_with(fixtures::root().join("tests"))).count();
     println!("parity: {compared} tensors in {} golden and {shared} shared folders", folders.len() - shared);
     assert!(failures.is_empty(), "{} tensors are too far:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Half precision has no bound of its own, since a model may amplify any rounding; but how far transformers in the same
+/// kind is from the double precision answer of the same weights says how much this model does. Two runs that round at
+/// different places may each be that far off, on either side.
+#[test]
+fn half_precision_is_as_near_to_the_truth_as_that_of_transformers() {
+    let kinds = [("-bf16", Kind::BFloat16), ("-f16", Kind::Half)];
+    let mut compared = 0;
+    for folder in fixtures::model_folders() {
+        let Some((_, kind)) = kinds.iter().find(|(ending, _)| fixtures::name(&folder).ends_with(ending)) else {
+            continue;
+        };
+        let answers = answers(&folder, "reference.safetensors");
+        let Some((_, native)) = answers.iter().find(|(name, _)| name == "plain.native.logits") else { continue };
+        let yardstick = greatest(native, &answer(&answers, "plain.f64.logits"));
+        let model = loaded(&folder, *kind);
+        let comparisons = parity::parity(&model, &folder.join("reference.safetensors")).expect("it has native logits");
+        for comparison in comparisons {
+            assert!(comparison.greatest <= 2.0 * yardstick, "{yardstick:e} and {comparison:?} of {}", folder.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 0 || fixtures::shared().is_none(), "there is no folder in half precision");
 }
 
 #[test]

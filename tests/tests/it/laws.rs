@@ -6,6 +6,7 @@ use arrakis_core::{
     Error, HookPoint, Hooks, Logits, Model, ModelExt, Pass, Result, Site, Stream, Tokens, Weight, edit, unwatched,
 };
 use arrakis_models::Decoder;
+use arrakis_models::architecture::Positions;
 use tch::{Kind, Tensor};
 
 use crate::families::{loaded, readable};
@@ -24,6 +25,15 @@ fn everywhere(kind: Kind, law: impl Fn(&Decoder) -> Result<()>) {
         if let Err(error) = law(&model) {
             panic!("`{}`: {error}", folder.display());
         }
+    }
+}
+
+/// Whether texts of two lengths are rotated alike: under dynamic and longrope scaling a model is another function at
+/// another length, so that what a text of one length left behind is not what the longer one would have computed.
+fn rotates_alike(model: &Decoder, a: i64, b: i64) -> bool {
+    match &model.architecture().positions {
+        Positions::Learned => true,
+        Positions::Rotary(rope) => rope.frequencies(a as usize) == rope.frequencies(b as usize),
     }
 }
 
@@ -67,7 +77,7 @@ impl Hooks for Visits {
 
 #[test]
 fn points_declared_are_points_visited_in_order_and_of_the_shape_they_say() {
-    everywhere(Kind::Float, |model| {
+    let law = |model: &Decoder| {
         let tokens = prompt(model, "points", 2, LEN);
         let mut visits = Visits::default();
         model.forward(Pass::tokens(tokens.ids(), &mut visits))?;
@@ -77,7 +87,9 @@ fn points_declared_are_points_visited_in_order_and_of_the_shape_they_say() {
             assert_eq!(value.size(), point.shape(model.dims(), 2, LEN), "{point}");
         }
         Ok(())
-    });
+    };
+    everywhere(Kind::Float, law);
+    everywhere(Kind::BFloat16, law);
 }
 
 #[test]
@@ -168,17 +180,20 @@ fn a_run_may_stop_at_any_layer_and_go_on_from_there() {
 #[test]
 fn a_cached_pass_is_the_whole_pass_also_under_an_edit() {
     everywhere(Kind::Float, |model| {
-        let tokens = prompt(model, "cached", 2, LEN);
-        // A rotation that depends on the length is another function at another length; the last pass has the whole length.
         let layer = model.dims().n_layers - 1;
         let zero = || edit::head(0, edit::zero());
-        let whole = model.trace(&tokens).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
-        let first = Tokens::from_tensor(&tokens.ids().narrow(1, 0, LEN - 3))?;
-        let first = model.trace(&first).edit(Site::Z.at(layer), zero()).keep_past().run()?;
-        let rest = Tokens::from_tensor(&tokens.ids().narrow(1, LEN - 3, 3))?;
-        let past = first.past.expect("it was asked for");
-        let rest = model.trace(&rest).past(&past).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
-        if LEN as usize <= model.dims().context {
+        // Three positions after five, and after as many as lie beyond the short contexts of some fixtures.
+        for (past, len) in [(LEN - 3, LEN), (LEN + 9, LEN + 12)] {
+            if !rotates_alike(model, past, len) {
+                continue;
+            }
+            let tokens = prompt(model, "cached", 2, len);
+            let whole = model.trace(&tokens).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
+            let first = Tokens::from_tensor(&tokens.ids().narrow(1, 0, past))?;
+            let first = model.trace(&first).edit(Site::Z.at(layer), zero()).keep_past().run()?;
+            let rest = Tokens::from_tensor(&tokens.ids().narrow(1, past, len - past))?;
+            let past = first.past.expect("it was asked for");
+            let rest = model.trace(&rest).past(&past).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
             assert_close(whole.logits()?, rest.logits()?, 1e-5, "logits");
         }
         Ok(())
@@ -190,17 +205,20 @@ fn a_padded_prompt_is_the_prompt_on_either_side_and_cached() {
     everywhere(Kind::Float, |model| {
         let short = prompt(model, "short", 1, LEN - 3);
         let alone = model.trace(&short).logits(Logits::Last).run()?;
+        let alone_watched = model.trace(&short).logits(Logits::Last).keep("*").run()?;
         let pad = Tensor::zeros([1, 3], (Kind::Int64, tch::Device::Cpu));
         let real = Tensor::ones([1, LEN - 3], (Kind::Int64, tch::Device::Cpu));
         for left in [true, false] {
             let joined = |a: &Tensor, b: &Tensor| if left { Tensor::cat(&[a, b], 1) } else { Tensor::cat(&[b, a], 1) };
             let padded = Tokens::from_tensor(&joined(&pad, short.ids()))?.with_mask(&joined(&pad, &real))?;
-            let run = model.trace(&padded).logits(Logits::Last).keep("*").run()?;
+            let run = model.trace(&padded).logits(Logits::Last).run()?;
             assert_close(alone.logits()?, run.logits()?, 1e-5, format!("left {left}"));
+            let run = model.trace(&padded).logits(Logits::Last).keep("*").run()?;
+            assert_close(alone_watched.logits()?, run.logits()?, 1e-5, format!("watched, left {left}"));
             for (point, value) in run.cache.iter().filter(|(point, _)| point.site != Site::ATTN_SCORES) {
                 assert_eq!(value.isfinite().all().int64_value(&[]), 1, "{point} has pads that are not finite");
             }
-            if left && LEN as usize <= model.dims().context {
+            if left {
                 let next = Tokens::from_tensor(&short.ids().narrow(1, 0, 1))?;
                 let (with, without) = (model.trace(&padded).keep_past().run()?, model.trace(&short).keep_past().run()?);
                 let (with, without) = (with.past.expect("asked for"), without.past.expect("asked for"));
@@ -215,13 +233,15 @@ fn a_padded_prompt_is_the_prompt_on_either_side_and_cached() {
 #[test]
 fn a_batch_is_its_rows() {
     everywhere(Kind::Float, |model| {
-        let long = prompt(model, "long", 1, LEN);
-        let short = prompt(model, "short", 1, LEN - 2);
-        let rows = [long.row(0)?, short.row(0)?];
-        let batch = model.trace(&Tokens::from_rows(&rows)?).logits(Logits::Last).run()?.logits.expect("logits");
-        for (row, single) in [long, short].iter().enumerate() {
-            let single = model.trace(single).logits(Logits::Last).run()?;
-            assert_close(&batch.narrow(0, row as i64, 1), single.logits()?, 1e-5, format!("row {row}"));
+        for (long, short) in [(LEN, LEN - 2), (LEN + 12, LEN + 12)] {
+            assert!(rotates_alike(model, long, short));
+            let (long, short) = (prompt(model, "long", 1, long), prompt(model, "short", 1, short));
+            let rows = [long.row(0)?, short.row(0)?];
+            let batch = model.trace(&Tokens::from_rows(&rows)?).logits(Logits::Last).run()?.logits.expect("logits");
+            for (row, single) in [long, short].iter().enumerate() {
+                let single = model.trace(single).logits(Logits::Last).run()?;
+                assert_close(&batch.narrow(0, row as i64, 1), single.logits()?, 1e-5, format!("row {row}"));
+            }
         }
         Ok(())
     });
@@ -312,6 +332,21 @@ fn heads_read_and_write_by_their_own_weights() {
     everywhere(Kind::Double, |model| {
         let tokens = prompt(model, "heads", 1, LEN);
         let run = model.trace(&tokens).keep("blocks.0.*").run()?;
+        let mut normed = &run.cache[Site::LN1_NORMALIZED.at(0)] * model.weight(Weight::LN1_W.at(0))?;
+        if let Some(bias) = model.weight_if_any(Weight::LN1_B.at(0))? {
+            normed += bias;
+        }
+        let projections =
+            [(Site::Q, Weight::Q, Weight::Q_B), (Site::K, Weight::K, Weight::K_B), (Site::V, Weight::V, Weight::V_B)];
+        for (site, weight, bias) in projections {
+            let weight = model.weight(weight.at(0))?;
+            let mut projected = Tensor::einsum("bpm,hmd->bphd", &[&normed, &weight], None::<i64>);
+            if let Some(bias) = model.weight_if_any(bias.at(0))? {
+                projected += bias;
+            }
+            // Also where heads are normed: that comes after.
+            assert_close(&projected, &run.cache[site.at(0)], 1e-12, site);
+        }
         let z = &run.cache[Site::Z.at(0)];
         let result =
             Tensor::einsum("bphd,hdm->bphm", &[z.shallow_clone(), model.weight(Weight::O.at(0))?], None::<i64>);

@@ -5,6 +5,7 @@
 
 mod bench;
 mod command;
+mod configs;
 mod families;
 mod fixtures;
 mod graph;

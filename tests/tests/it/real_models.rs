@@ -41,6 +41,23 @@ fn stories260k_tells_the_story() {
     assert_eq!(said, whole[given.len()..]);
 }
 
+#[test]
+fn stories260k_is_the_same_story_in_the_layout_of_other_families() {
+    let Some(shared) = fixtures::shared() else { return };
+    let reference = json(&shared.join("models/stories260K.reference.json"));
+    let whole = Tokens::from_ids(&ids(&reference["greedy_ids_200"])).unwrap();
+    let model =
+        |name: &str| load(&shared.join("models").join(name).to_string_lossy(), &LoadOptions::default()).unwrap();
+    let wanted = model("stories260K").trace(&whole).run().unwrap();
+    for relative in ["mistral", "phi3", "qwen2"] {
+        let model = model(&format!("stories260K-as-{relative}"));
+        assert_eq!(model.dims().family, relative);
+        let run = model.trace(&whole).run().unwrap();
+        let apart = (run.logits().unwrap() - wanted.logits().unwrap()).abs().max().double_value(&[]);
+        assert!(apart <= 1e-5, "{relative} is {apart:e} apart");
+    }
+}
+
 fn smollm2() -> Option<Decoder> {
     let path = fixtures::root().join("models/SmolLM2-135M-Instruct.gguf");
     path.exists().then(|| load(&path.to_string_lossy(), &LoadOptions::default()).unwrap())

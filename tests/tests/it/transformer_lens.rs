@@ -29,6 +29,8 @@ pub(crate) fn answers(folder: &std::path::Path, file: &str) -> Vec<(String, Tens
         let kind = match view.dtype() {
             safetensors::Dtype::F64 => Kind::Double,
             safetensors::Dtype::F32 => Kind::Float,
+            safetensors::Dtype::BF16 => Kind::BFloat16,
+            safetensors::Dtype::F16 => Kind::Half,
             safetensors::Dtype::I64 => Kind::Int64,
             other => panic!("`{name}` is {other:?}"),
         };
@@ -43,8 +45,10 @@ pub(crate) fn answer(answers: &[(String, Tensor)], name: &str) -> Tensor {
     found.unwrap_or_else(|| panic!("there is no answer `{name}`")).1.shallow_clone()
 }
 
-fn greatest(a: &Tensor, b: &Tensor) -> f64 {
+/// The greatest absolute difference of two tensors; equal infinities agree.
+pub(crate) fn greatest(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
+    let (a, b) = (&a.to_kind(Kind::Double), &b.to_kind(Kind::Double));
     let apart = (a - b).abs().where_self(&a.ne_tensor(b), &a.zeros_like());
     apart.max().double_value(&[])
 }

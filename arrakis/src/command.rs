@@ -69,7 +69,6 @@ struct Usage(String);
 pub fn main() -> ExitCode {
     malloc::tune();
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let mut out = io::LineWriter::new(&mut out);
     let console = Console::terminal(&mut out, &mut err);
     ExitCode::from(run_on(std::env::args_os(), &console))
 }

@@ -35,15 +35,14 @@ pub(crate) fn remembered(decoder: &Decoder, cell: &OnceLock<String>) -> Result<S
     }
     let note = note(decoder);
     let known = note.as_deref().and_then(|note| fs::read_to_string(note).ok()).filter(|digest| is_digest(digest));
-    let digest = match known {
-        Some(digest) => digest,
-        None => {
-            let digest = of(decoder)?;
-            if let Some(note) = &note {
-                write(note, &digest);
-            }
-            digest
+    let digest = if let Some(digest) = known {
+        digest
+    } else {
+        let digest = of(decoder)?;
+        if let Some(note) = &note {
+            write(note, &digest);
         }
+        digest
     };
     Ok(cell.get_or_init(|| digest).clone())
 }

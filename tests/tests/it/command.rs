@@ -288,9 +288,9 @@ fn texts_and_tokens_ask_the_same() {
     assert!(printed(&two).starts_with(", there was a little girl"));
     let patch = ["patch", "--model", &model, "--clean", "Once upon a time", "--corrupted", "Once upon a day"];
     let json =
-        json_printed(&[&patch[..], &["--answer", ",", "--wrong", "3", "--kind", "resid_pre,z", "--json"]].concat());
+        json_printed(&[&patch[..], &["--answer", " day", "--wrong", "3", "--kind", "resid_pre,z", "--json"]].concat());
     assert_eq!(json["tool"], "patching.activation");
-    let metric = json!({ "logit_difference": { "answer": ",", "wrong": 3 } });
+    let metric = json!({ "logit_difference": { "answer": " day", "wrong": 3 } });
     assert_eq!((&json["parameters"]["metric"], &json["parameters"]["kinds"]), (&metric, &json!(["resid_pre", "z"])));
 }
 

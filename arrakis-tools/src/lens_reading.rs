@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use crate::{RowLens, gap};
 
-/// The bytes of logits held at once where no bound is given.
-const LOGIT_BYTES: u64 = 256 << 20;
+/// The bytes of logits held at once where no bound is given: about what a processor's cache keeps.
+const LOGIT_BYTES: u64 = 96 << 20;
 
 /// What is kept of the logits of every layer and position.
 pub(crate) struct Reading {
@@ -33,7 +33,10 @@ impl Reading {
         let kind = if model.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         // Logits, log probabilities, probabilities and their entropies are held together.
         let row_bytes = (4 * model.dims().vocab * kind.elt_size_in_bytes()) as u64;
-        let chunk = (cx.memory_limit().unwrap_or(LOGIT_BYTES) / row_bytes).max(1) as i64;
+        let most = (cx.memory_limit().unwrap_or(LOGIT_BYTES) / row_bytes).max(1) as i64;
+        // Chunks of equal length: a short last one would read the whole unembedding for a few rows.
+        let rows = layers * read;
+        let chunk = most.min((rows - 1) / ((rows - 1) / most + 1) + 1);
         let flat = stream.f_reshape([layers * read, d_model])?;
         let targets = Tensor::f_from_slice(targets)?.f_to_device(model.device())?;
 

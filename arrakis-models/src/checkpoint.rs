@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -33,7 +34,7 @@ pub struct Checkpoint {
     pub source: PathBuf,
     files: Vec<PathBuf>,
     /// The metadata of a GGUF file, which have its tokenizer.
-    metadata: Option<Metadata>,
+    metadata: Option<Arc<Metadata>>,
 }
 
 impl Checkpoint {
@@ -67,9 +68,15 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::NoTokenizer`] with what was looked for, or [`Error::Tokenizer`] if it cannot be used.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        match &self.metadata {
-            Some(metadata) => tokenizer::from_metadata(&self.source, metadata),
-            None => tokenizer::from_folder(&self.source, &self.config),
+        self.tokenizer_later()()
+    }
+
+    /// Reads the tokenizer when it is called, also after the checkpoint is gone.
+    pub(crate) fn tokenizer_later(&self) -> impl FnOnce() -> Result<Tokenizer> + Send + 'static {
+        let (source, config, metadata) = (self.source.clone(), self.config.clone(), self.metadata.clone());
+        move || match metadata {
+            Some(metadata) => tokenizer::from_metadata(&source, &metadata),
+            None => tokenizer::from_folder(&source, &config),
         }
     }
 
@@ -100,7 +107,7 @@ impl Checkpoint {
         let gguf = Gguf::open(path)?;
         let (config, tensors) = gguf.translate()?;
         let (source, files) = (path.to_owned(), vec![path.to_owned()]);
-        Ok(Self { config, tensors, source, files, metadata: Some(gguf.metadata) })
+        Ok(Self { config, tensors, source, files, metadata: Some(Arc::new(gguf.metadata)) })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::block::Block;
 use crate::linear::Linear;
 use crate::mask::Masks;
 use crate::norm::Norm;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Later, Tokenizer};
 use crate::{digest, weights};
 
 /// A causal transformer with its weights.
@@ -27,7 +27,7 @@ pub struct Decoder {
     pub(crate) ln_final: Norm,
     pub(crate) unembed: Linear,
     pub(crate) points: Vec<HookPoint>,
-    pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    pub(crate) tokenizer: Arc<Later>,
     /// What the weights were loaded from, as long as they are as they were.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) digest: OnceLock<String>,
@@ -48,14 +48,16 @@ impl Decoder {
         &self.architecture
     }
 
-    /// The tokenizer, if the checkpoint has one.
-    #[must_use]
-    pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_deref()
+    /// The tokenizer, if the checkpoint has one; read when it is first asked for.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be used, by its file.
+    pub fn tokenizer(&self) -> Result<Option<&Tokenizer>> {
+        self.tokenizer.get()
     }
 
     fn needed_tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_deref().ok_or(Error::NoTokenizer)
+        self.tokenizer()?.ok_or(Error::NoTokenizer)
     }
 
     fn embedding(&self, input: &Input<'_>, place: &Positioning, tap: &mut Tap<'_>) -> Result<Tensor> {
@@ -309,7 +311,7 @@ impl Model for Decoder {
     }
 
     fn token(&self, token: i64) -> String {
-        self.tokenizer.as_ref().map_or_else(|| format!("[{token}]"), |tokenizer| tokenizer.token(token))
+        self.needed_tokenizer().map_or_else(|_| format!("[{token}]"), |tokenizer| tokenizer.token(token))
     }
 
     fn digest(&self) -> Result<String> {

@@ -16,6 +16,7 @@ use crate::mlp::Mlp;
 use crate::names::{MlpIn, Qkv};
 use crate::points::points;
 use crate::reader::Reader;
+use crate::tokenizer::Later;
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +53,7 @@ impl Decoder {
         let reader = Reader::new(&checkpoint.tensors, &blueprint, options);
         let decoder = reader.decoder(blueprint)?;
         reader.nothing_left()?;
-        let tokenizer = match checkpoint.tokenizer() {
-            Ok(tokenizer) => Some(Arc::new(tokenizer)),
-            Err(Error::NoTokenizer { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let tokenizer = Arc::new(Later::new(checkpoint.tokenizer_later()));
         Ok(Self { tokenizer, files: checkpoint.files().to_owned(), ..decoder })
     }
 }
@@ -115,7 +112,7 @@ impl Reader<'_> {
             unembed: Linear { weight: unembed.f_transpose(0, 1)?, bias: None },
             points: points(&architecture),
             architecture,
-            tokenizer: None,
+            tokenizer: Arc::new(Later::new(|| Err(Error::NoTokenizer { looked: Vec::new() }))),
             files: Vec::new(),
             digest: OnceLock::new(),
         })

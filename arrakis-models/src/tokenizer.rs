@@ -4,6 +4,7 @@ mod gguf;
 mod huggingface;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use tokenizers::tokenizer::Tokenizer as Inner;
 
@@ -146,5 +147,23 @@ impl Tokenizer {
         let id = self.inner.token_to_id(&letter.to_string())?;
         let text = self.inner.decode(&[id], false).ok()?;
         (text == letter.to_string()).then_some((id, text))
+    }
+}
+
+/// A tokenizer that is read when it is first asked for: a big vocabulary takes longer to read than weights to map.
+pub(crate) struct Later(LazyLock<Result<Tokenizer>, Box<dyn FnOnce() -> Result<Tokenizer> + Send>>);
+
+impl Later {
+    pub(crate) fn new(read: impl FnOnce() -> Result<Tokenizer> + Send + 'static) -> Self {
+        Self(LazyLock::new(Box::new(read)))
+    }
+
+    /// The tokenizer; nothing if there is none, an error if it cannot be used.
+    pub(crate) fn get(&self) -> arrakis_core::Result<Option<&Tokenizer>> {
+        match &*self.0 {
+            Ok(tokenizer) => Ok(Some(tokenizer)),
+            Err(Error::NoTokenizer { .. }) => Ok(None),
+            Err(error) => Err(arrakis_core::Error::Invalid { what: "model".into(), why: error.to_string() }),
+        }
     }
 }

@@ -100,7 +100,7 @@ impl Arguments {
             source,
         })?;
         let model = options.load(&name)?;
-        let bos = model.tokenizer().and_then(arrakis_models::Tokenizer::bos);
+        let bos = model.tokenizer()?.and_then(arrakis_models::Tokenizer::bos);
         let bench = options.bench(&model, &name, console);
         for (place, step) in steps(bos).iter().enumerate() {
             console.line(format_args!("{}. {}\n", place + 1, step.about))?;

@@ -44,7 +44,7 @@ impl Arguments {
             top_k: self.top_k,
             top_p: self.top_p,
             seed: options.seed,
-            stop: model.tokenizer().and_then(Tokenizer::eos).into_iter().collect(),
+            stop: model.tokenizer()?.and_then(Tokenizer::eos).into_iter().collect(),
         };
         let streams = tokens.batch() == 1 && !self.json;
         let prompts = (0..tokens.batch()).map(|row| Shown::after(&model, tokens.row(row)?));

@@ -46,7 +46,7 @@ impl Arguments {
             Residual::Serial => "serial",
             Residual::Parallel => "parallel",
         };
-        let tokenizer = if model.tokenizer().is_some() { "yes" } else { "none; give token ids" };
+        let tokenizer = if model.tokenizer()?.is_some() { "yes" } else { "none; give token ids" };
         let lines = [
             ("family", dims.family.clone()),
             ("layers", format!("{}, {blocks}", dims.n_layers)),
@@ -84,7 +84,7 @@ impl Arguments {
         let mut object = json!({
             "model": self.model, "architecture": model.architecture(), "parameters": parameters, "bytes": bytes,
             "dtype": dtype_name(model.kind()), "device": device_name(model.device()),
-            "hook_points": points.len(), "tokenizer": model.tokenizer().is_some(), "digest": model.digest()?,
+            "hook_points": points.len(), "tokenizer": model.tokenizer()?.is_some(), "digest": model.digest()?,
         });
         if self.points {
             object["points"] = json!(points);

@@ -3,42 +3,19 @@
 //! `cargo bench -p arrakis` on otherwise quiet cores; `BENCHMARKS.md` has the results beside those of the peers. The
 //! checkpoint (498 MB) is made once, under `target/bench-models/`; `ARRAKIS_BENCH_MODELS` names another folder.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use arrakis::prelude::*;
-use arrakis_core::{Stream, unwatched};
+use arrakis_core::unwatched;
 use divan::{Bencher, black_box};
-use safetensors::{Dtype, tensor::TensorView};
+
+#[path = "speed/checkpoint.rs"]
+mod checkpoint;
+
+use checkpoint::{KEPT_BY_DEFAULT, folder, model, tokens};
 
 fn main() {
+    arrakis::allocator::keep_big_blocks();
     divan::main();
 }
-
-/// The sites that TransformerLens keeps by default.
-const KEPT_BY_DEFAULT: &[Site] = &[
-    Site::EMBED,
-    Site::POS_EMBED,
-    Site::RESID_PRE,
-    Site::LN1_SCALE,
-    Site::LN1_NORMALIZED,
-    Site::Q,
-    Site::K,
-    Site::V,
-    Site::ATTN_SCORES,
-    Site::PATTERN,
-    Site::Z,
-    Site::ATTN_OUT,
-    Site::RESID_MID,
-    Site::LN2_SCALE,
-    Site::LN2_NORMALIZED,
-    Site::MLP_PRE,
-    Site::MLP_POST,
-    Site::MLP_OUT,
-    Site::RESID_POST,
-    Site::LN_FINAL_SCALE,
-    Site::LN_FINAL_NORMALIZED,
-];
 
 /// Batch and positions of the passes.
 const SHAPES: &[(i64, i64)] = &[(1, 20), (1, 128), (1, 512), (8, 128)];
@@ -74,14 +51,14 @@ fn trace_that_keeps_the_residual(bencher: Bencher, (batch, len): (i64, i64)) {
 
 #[divan::bench(sample_count = 20)]
 fn load(bencher: Bencher) {
-    let folder = checkpoint();
+    let folder = folder();
     bencher
         .bench_local(|| arrakis::prelude::load(&folder.to_string_lossy(), &LoadOptions::default()).expect("it loads"));
 }
 
 #[divan::bench(sample_count = 20)]
 fn load_and_touch_every_weight(bencher: Bencher) {
-    let folder = checkpoint();
+    let folder = folder();
     bencher.bench_local(|| {
         let model = arrakis::prelude::load(&folder.to_string_lossy(), &LoadOptions::default()).expect("it loads");
         for weight in model.weights() {
@@ -89,61 +66,4 @@ fn load_and_touch_every_weight(bencher: Bencher) {
         }
         model
     });
-}
-
-fn tokens(batch: i64, len: i64) -> Tokens {
-    let mut stream = Stream::new(0, "bench tokens");
-    let row = |_| (0..len).map(|_| stream.below(50_257) as i64).collect();
-    Tokens::from_rows(&(0..batch).map(row).collect::<Vec<_>>()).expect("rows of tokens")
-}
-
-fn model() -> Decoder {
-    arrakis::prelude::load(&checkpoint().to_string_lossy(), &LoadOptions::default()).expect("the checkpoint loads")
-}
-
-/// The folder of a random GPT-2-small, made if it is not there.
-fn checkpoint() -> PathBuf {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-models");
-    let folder = std::env::var_os("ARRAKIS_BENCH_MODELS").map_or(target, PathBuf::from).join("gpt2-small");
-    if !folder.join("model.safetensors").exists() {
-        fs::create_dir_all(&folder).expect("a folder for the model");
-        let config = serde_json::json!({ "model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12 });
-        fs::write(folder.join("config.json"), config.to_string()).expect("its config");
-        write_weights(&folder.join("model.safetensors"));
-    }
-    folder
-}
-
-fn write_weights(path: &Path) {
-    let mut shapes = vec![("wte.weight".into(), vec![50_257, 768]), ("wpe.weight".into(), vec![1024, 768])];
-    for layer in 0..12 {
-        let named = |name: &str, shape: &[usize]| (format!("h.{layer}.{name}"), shape.to_vec());
-        shapes.extend([
-            named("ln_1.weight", &[768]),
-            named("ln_1.bias", &[768]),
-            named("attn.c_attn.weight", &[768, 2304]),
-            named("attn.c_attn.bias", &[2304]),
-            named("attn.c_proj.weight", &[768, 768]),
-            named("attn.c_proj.bias", &[768]),
-            named("ln_2.weight", &[768]),
-            named("ln_2.bias", &[768]),
-            named("mlp.c_fc.weight", &[768, 3072]),
-            named("mlp.c_fc.bias", &[3072]),
-            named("mlp.c_proj.weight", &[3072, 768]),
-            named("mlp.c_proj.bias", &[768]),
-        ]);
-    }
-    shapes.extend([("ln_f.weight".into(), vec![768]), ("ln_f.bias".into(), vec![768])]);
-    let mut stream = Stream::new(0, "bench weights");
-    let mut random = |shape: &[usize]| -> Vec<u8> {
-        let numbers = (0..shape.iter().product()).map(|_| (stream.uniform() - 0.5) as f32 * 0.07);
-        numbers.flat_map(f32::to_le_bytes).collect()
-    };
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> =
-        shapes.into_iter().map(|(name, shape): (String, Vec<usize>)| (name, shape.clone(), random(&shape))).collect();
-    let view = |(name, shape, bytes): &'static (String, Vec<usize>, Vec<u8>)| {
-        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).expect("shape and bytes agree"))
-    };
-    let bytes: &'static Vec<_> = Box::leak(Box::new(bytes));
-    safetensors::serialize_to_file(bytes.iter().map(view), None, path).expect("the checkpoint is written");
 }

@@ -6,7 +6,6 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
-mod malloc;
 mod model;
 mod options;
 mod parity;
@@ -67,7 +66,7 @@ struct Usage(String);
 /// The whole command as a process.
 #[must_use]
 pub fn main() -> ExitCode {
-    malloc::tune();
+    crate::allocator::keep_big_blocks();
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let console = Console::terminal(&mut out, &mut err);
     ExitCode::from(run_on(std::env::args_os(), &console))

@@ -3,6 +3,7 @@
 //! This crate knows all others and adds no mathematics of its own: it names them in one place, keeps the built-in tools
 //! linked, and holds the `arrakis` command.
 
+pub mod allocator;
 pub mod command;
 mod pictures;
 

@@ -171,7 +171,8 @@ impl Step {
         let fields: Vec<String> = fields.collect();
         let path = format!("{}.png", self.name);
         format!(
-            "arrakis ask {} --model {} {} --plot {path}{}",
+            "{} ask {} --model {} {} --plot {path}{}",
+            quoted(&program()),
             self.tool,
             quoted(model),
             fields.join(" "),
@@ -188,4 +189,10 @@ fn quoted(text: &str) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
+}
+
+/// The command as it was called, so that what is printed can be called too.
+fn program() -> String {
+    let called = std::env::args().next().filter(|path| Path::new(path).file_stem().is_some_and(|name| name == "arrakis"));
+    called.unwrap_or_else(|| "arrakis".to_owned())
 }

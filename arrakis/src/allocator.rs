@@ -6,9 +6,9 @@
 
 #![allow(unsafe_code)]
 
-/// Tells glibc to keep big blocks; to be called before the first of them.
+/// Tells glibc to keep big blocks; to be called before the first of them, as the command does.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) fn tune() {
+pub fn keep_big_blocks() {
     if std::env::var_os("ARRAKIS_MALLOC").is_some_and(|choice| choice == "default") {
         return;
     }
@@ -21,4 +21,4 @@ pub(crate) fn tune() {
 
 /// Other allocators are left as they are.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn tune() {}
+pub fn keep_big_blocks() {}

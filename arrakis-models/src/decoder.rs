@@ -239,6 +239,34 @@ impl Decoder {
         Ok(Some(self.unembed.apply(&chosen)?))
     }
 
+    /// The same model with its matrices laid out for the processor: quicker passes for the price of a copy.
+    ///
+    /// Pays for models that run more than a few times. For 32-bit floats on the CPU; other models stay as they are.
+    /// Results differ by rounding. Models made by `with_weights` and passes that record gradients use the weights as
+    /// they were loaded.
+    ///
+    /// # Errors
+    /// What LibTorch says where it cannot lay out a matrix.
+    pub fn packed(mut self) -> Result<Self> {
+        if self.kind() == Kind::Float && self.device() == Device::Cpu {
+            let _off = tch::no_grad_guard();
+            for map in self.maps() {
+                map.pack()?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Every matrix product of a pass.
+    fn maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let blocks = self.blocks.iter_mut().flat_map(|block| {
+            let (attention, mlp) = (&mut block.attention, &mut block.mlp);
+            let attention = [&mut attention.q, &mut attention.k, &mut attention.v, &mut attention.o];
+            attention.into_iter().chain(mlp.gate.as_mut()).chain([&mut mlp.input, &mut mlp.output])
+        });
+        blocks.chain([&mut self.unembed])
+    }
+
     /// A model that shares every weight with this one, to be edited.
     pub(crate) fn shallow_clone(&self) -> Self {
         Self {
@@ -292,6 +320,7 @@ impl Model for Decoder {
 
     fn with_weights(&self, edits: Vec<(WeightPoint, Tensor)>) -> Result<Box<dyn Model>> {
         let mut edited = self.shallow_clone();
+        edited.maps().for_each(Linear::unpack);
         for (weight, value) in edits {
             weights::set(&mut edited, weight, &value)?;
         }

@@ -19,6 +19,7 @@ mod mask;
 mod mlp;
 mod names;
 mod norm;
+mod packed;
 pub mod parity;
 mod points;
 mod reader;

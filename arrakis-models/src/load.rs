@@ -109,7 +109,7 @@ impl Reader<'_> {
             pos_embed,
             blocks,
             ln_final: self.norm(self.names.ln_final, 0, d_model)?,
-            unembed: Linear { weight: unembed.f_transpose(0, 1)?, bias: None },
+            unembed: Linear::new(unembed.f_transpose(0, 1)?, None),
             points: points(&architecture),
             architecture,
             tokenizer: Arc::new(Later::new(|| Err(Error::NoTokenizer { looked: Vec::new() }))),

@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
             Orientation::InOut => self.tensor(&format!("{name}.weight"), &[d_in, d_out])?,
         };
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[d_out])?) } else { None };
-        Ok(Linear { weight, bias })
+        Ok(Linear::new(weight, bias))
     }
 
     /// A norm over vectors of `width`.

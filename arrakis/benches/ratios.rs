@@ -22,6 +22,7 @@ fn main() {
     }
     arrakis::allocator::keep_big_blocks();
     let model = model();
+    let packed = checkpoint::model().packed().expect("a copy of the weights");
     println!("{:<10} {:<36} {:>12} {:>12} {:>8}", "shape", "pass", "median", "beside", "ratio");
     for (batch, len) in [(1, 20), (1, 128), (1, 512)] {
         let tokens = tokens(batch, len);
@@ -33,6 +34,10 @@ fn main() {
             println!("{:<10} {name:<36} {own:>9.1} ms {beside:>9.1} ms {ratio:>8.3}", format!("{batch} x {len}"));
         };
         report("the same again", &plain);
+        let packed = &packed;
+        report("packed, without hooks", &|| {
+            unwatched(|hooks| packed.forward(Pass::tokens(tokens.ids(), hooks))).expect("a pass");
+        });
         report("trace that keeps nothing", &|| drop(model.trace(&tokens).run().expect("a run")));
         report("trace that keeps every residual", &|| {
             drop(model.trace(&tokens).keep(Site::RESID_POST).run().expect("a run"));

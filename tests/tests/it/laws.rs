@@ -416,3 +416,25 @@ fn a_prompt_beyond_the_context_is_refused_unless_the_rotation_stretches() {
         Ok(())
     });
 }
+
+#[test]
+fn packed_weights_change_nothing_beyond_rounding_and_no_edit_is_lost() {
+    let law = |model: &Decoder, packed: &Decoder| -> Result<()> {
+        let tokens = prompt(model, "packed", 2, LEN);
+        let plain = model.trace(&tokens).run()?;
+        assert_close(plain.logits()?, packed.trace(&tokens).run()?.logits()?, 1e-5, "logits");
+        assert_eq!(model.digest()?, packed.digest()?);
+        let layer = Weight::OUT.at(0);
+        let doubled = || -> Result<_> { Ok(vec![(layer, model.weight(layer)? * 2.0)]) };
+        let (plain, packed) = (model.with_weights(doubled()?)?, packed.with_weights(doubled()?)?);
+        assert_equal(plain.trace(&tokens).run()?.logits()?, packed.trace(&tokens).run()?.logits()?, "edited");
+        let metric = |logits: &Tensor| Ok(logits.select(1, -1).select(1, 5).sum(Kind::Float));
+        let run = packed.trace(&tokens).keep(Site::RESID_PRE.at(0)).gradients(metric).run()?;
+        assert!(run.gradients[Site::RESID_PRE.at(0)].abs().max().double_value(&[]) > 0.0);
+        Ok(())
+    };
+    for folder in folders() {
+        let packed = loaded(&folder, Kind::Float).packed().unwrap();
+        law(&loaded(&folder, Kind::Float), &packed).unwrap_or_else(|error| panic!("`{}`: {error}", folder.display()));
+    }
+}

@@ -6,6 +6,7 @@
 mod bench;
 mod command;
 mod configs;
+mod contrib;
 mod families;
 mod fixtures;
 mod graph;

@@ -22,7 +22,7 @@ Sets up Arrakis and runs its two main commands.
 
 Usage: cargo xtask VERB
 
-  demo [ARG ..]  set up what is missing, then run `arrakis demo ARG ..` (release build)
+  demo [ARG ..]  set up what is missing, then run `arrakis demo ARG ..`
   test           set up what is missing, then check format and lints and run every test
   setup          find or fetch LibTorch 2.11.0 and link it as `libtorch`
   model          fetch the demo model SmolLM2-135M-Instruct and link it under `models`
@@ -59,7 +59,7 @@ fn demo(args: &[&str]) -> Result<ExitCode> {
     let root = checkout()?;
     torch::set_up(&root)?;
     model::set_up(&root)?;
-    let run = ["run", "--release", "--package", "arrakis", "--", "demo"];
+    let run = ["run", "--package", "arrakis", "--", "demo"];
     cargo::run(&root, &[&run, args].concat())
 }
 

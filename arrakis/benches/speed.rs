@@ -13,7 +13,7 @@ mod checkpoint;
 use checkpoint::{KEPT_BY_DEFAULT, folder, model, tokens};
 
 fn main() {
-    arrakis::allocator::keep_big_blocks();
+    arrakis::process::keep_big_blocks();
     divan::main();
 }
 

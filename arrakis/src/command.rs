@@ -15,7 +15,6 @@ mod tools;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -64,12 +63,13 @@ enum Verb {
 struct Usage(String);
 
 /// The whole command as a process.
-#[must_use]
-pub fn main() -> ExitCode {
-    crate::allocator::keep_big_blocks();
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let console = Console::terminal(&mut out, &mut err);
-    ExitCode::from(run_on(std::env::args_os(), &console))
+pub fn main() -> ! {
+    crate::process::keep_big_blocks();
+    let status = {
+        let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+        run_on(std::env::args_os(), &Console::terminal(&mut out, &mut err))
+    };
+    crate::process::leave(status)
 }
 
 /// Runs the command: `args` begin with the program's name; gives the exit status (0, 1 for a failure, 2 for a usage error).

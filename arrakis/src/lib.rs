@@ -3,9 +3,9 @@
 //! This crate knows all others and adds no mathematics of its own: it names them in one place, keeps the built-in tools
 //! linked, and holds the `arrakis` command.
 
-pub mod allocator;
 pub mod command;
 mod pictures;
+pub mod process;
 
 pub use arrakis_bench as bench;
 pub use arrakis_core as core;

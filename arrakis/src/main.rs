@@ -1,5 +1,5 @@
 //! The `arrakis` command.
 
-fn main() -> std::process::ExitCode {
+fn main() {
     arrakis::command::main()
 }

@@ -193,6 +193,7 @@ fn quoted(text: &str) -> String {
 
 /// The command as it was called, so that what is printed can be called too.
 fn program() -> String {
-    let called = std::env::args().next().filter(|path| Path::new(path).file_stem().is_some_and(|name| name == "arrakis"));
+    let called =
+        std::env::args().next().filter(|path| Path::new(path).file_stem().is_some_and(|name| name == "arrakis"));
     called.unwrap_or_else(|| "arrakis".to_owned())
 }

@@ -1,7 +1,7 @@
 //! The machine that reads a pickle: what the pickle would call is written down and never called.
 //!
 //! It knows the opcodes that Python writes for a state dict (protocols 2 to 5) and refuses the others by name. Each
-//! byte of a pickle costs at most 128 bytes of memory, and a pickle has at most 16 MiB.
+//! byte of a pickle costs at most 200 bytes of memory, and a pickle has at most 16 MiB.
 
 use super::global::Global;
 use super::opcode;

@@ -160,10 +160,11 @@ fn configs() {
         let Ok(config) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return false };
         let family = config.get("model_type").cloned();
         let like = |checkpoint: &&mut Checkpoint| checkpoint.config.get("model_type") == family.as_ref();
-        let Some(checkpoint) = checkpoints.iter_mut().find(like) else { return false };
-        let own = std::mem::replace(&mut checkpoint.config, config);
-        let decoder = Decoder::from_checkpoint(checkpoint, &LoadOptions::default());
-        checkpoint.config = own;
-        decoder.is_ok()
+        checkpoints.iter_mut().filter(like).any(|checkpoint| {
+            let own = std::mem::replace(&mut checkpoint.config, config.clone());
+            let decoder = Decoder::from_checkpoint(checkpoint, &LoadOptions::default());
+            checkpoint.config = own;
+            decoder.is_ok()
+        })
     });
 }

@@ -254,10 +254,10 @@ fn depth_and_bulk_cost_memory_in_proportion() {
     let nested = [b")".to_vec(), vec![0x85; n]].concat();
     let dicts: Vec<u8> =
         (0..n / 50_000).flat_map(|_| [b"(".to_vec(), vec![b'}'; 50_000], b"t".to_vec()].concat()).collect();
-    let memo = [b"}".to_vec(), vec![0x94; n]].concat();
+    let memo = [b"]".to_vec(), vec![0x94; n]].concat();
     let recalled = [b"](".to_vec(), b"h\x00".repeat(n)].concat();
     let lists = [b")".to_vec(), b"](h\x00e".repeat(n / 100)].concat();
-    let cycle = b"}q\x00N\x68\x00s".repeat(n / 100);
+    let cycle = [b"}q\x00".to_vec(), [text("w"), b"h\x00s".to_vec()].concat().repeat(n / 100)].concat();
     for opcodes in [nested, dicts, memo, recalled, lists, cycle] {
         let bytes = with(&pickle(&opcodes));
         let most = allocated::most(|| {
@@ -342,7 +342,7 @@ fn an_archive_that_lies_is_refused() {
     let replaced = |from: &[u8], to: &[u8], last: bool| {
         let mut bytes = archive();
         let mut found = bytes.windows(from.len()).enumerate().filter(|(_, window)| *window == from).map(|(at, _)| at);
-        let at = if last { found.last() } else { found.next() }.unwrap();
+        let at = if last { found.next_back() } else { found.next() }.unwrap();
         bytes[at..at + to.len()].copy_from_slice(to);
         refused(&bytes)
     };

@@ -204,6 +204,7 @@ VARIANTS = {
     "gpt2-invlayer": ("gpt2", "logits", dict(GPT2, scale_attn_by_inverse_layer_idx=True, activation_function="relu"), {}),
     "gpt2-sharded": ("gpt2", "logits", GPT2, {"shard": "9KB"}),
     "gpt2-tied-and-stored": ("gpt2", "logits", GPT2, {"head": True}),
+    "gpt2-bin-legacy": ("gpt2", "logits", GPT2, {"bin": "legacy"}),
     "llama": ("llama", "main", dict(GROUPED, hidden_size=24, intermediate_size=28, num_attention_heads=4,
                                     num_key_value_heads=2, **rope()), {}),
     "llama-tied-llama3": ("llama", "lesser", dict(GROUPED, head_dim=12, rms_norm_eps=1e-3, tie_word_embeddings=True, **rope(
@@ -212,6 +213,7 @@ VARIANTS = {
     "llama-rope-dynamic": ("llama", "lesser", dict(GROUPED, max_position_embeddings=8, **rope("dynamic", factor=2.5)), {}),
     "llama-rope-yarn": ("llama", "lesser", dict(GROUPED, max_position_embeddings=40, **rope("yarn", factor=2.5, original_max_position_embeddings=16)), {}),
     "llama-bias": ("llama", "logits", dict(GROUPED, attention_bias=True, mlp_bias=True, **rope()), {}),
+    "llama-bin": ("llama", "logits", dict(GROUPED, **rope()), {"bin": "zip"}),
     "llama-bf16": ("llama", "logits", dict(GROUPED, **rope()), {"dtype": torch.bfloat16}),
     "gpt-neo": ("gpt_neo", "lesser", dict(NEO, attention_types=[[["global", "local"], 1]]), {}),
     "gpt-neox": ("gpt_neox", "lesser", dict(NEOX, **rope(partial_rotary_factor=0.5)), {}),
@@ -289,6 +291,10 @@ def write_variant(folder, name):
         path = folder / "model.safetensors"
         tensors = load_file(path)
         save(tensors | {"lm_head.weight": tensors["transformer.wte.weight"]}, {"format": "pt"}, path)
+    if storage.get("bin"):
+        (folder / "model.safetensors").unlink()
+        torch.save(model.state_dict(), folder / "pytorch_model.bin",
+                   _use_new_zipfile_serialization=storage["bin"] == "zip")
     v5 = folder / "config.v5.json"
     (folder / "config.json").rename(v5)
     (folder / "config.json").write_text(json.dumps(hub_spelling(json.loads(v5.read_text())), indent=2) + "\n")

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::form;
 use crate::gguf::{Gguf, Metadata};
 use crate::locate::{self, Located};
-use crate::safetensors;
 use crate::tensors::Tensors;
 use crate::tokenizer::{self, Tokenizer};
 
@@ -38,7 +38,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json` and safetensors, a `.gguf` file, or a hub id (`org/name`).
+    /// Opens a folder with `config.json` and weights, a `.gguf` file, or a hub id (`org/name`).
+    ///
+    /// Weights are safetensors or, where there are none, PyTorch's `.bin`, which is read and never run.
     ///
     /// A hub id is looked for in the local Hugging Face cache and downloaded into it if it is not there, unless
     /// `HF_HUB_OFFLINE` is set.
@@ -89,16 +91,7 @@ impl Checkpoint {
 
     fn open_folder(folder: &Path) -> Result<Self> {
         let mut tensors = Tensors::default();
-        let single = folder.join("model.safetensors");
-        let index = folder.join("model.safetensors.index.json");
-        let files = if single.exists() {
-            safetensors::read(&single, &mut tensors)?;
-            vec![single]
-        } else if index.exists() {
-            safetensors::read_index(&index, &mut tensors)?
-        } else {
-            return Err(without_weights(folder));
-        };
+        let files = form::read(folder, &mut tensors)?;
         let config = read_json(&folder.join("config.json"))?;
         Ok(Self { config, tensors, source: folder.to_owned(), files, metadata: None })
     }
@@ -109,14 +102,6 @@ impl Checkpoint {
         let (source, files) = (path.to_owned(), vec![path.to_owned()]);
         Ok(Self { config, tensors, source, files, metadata: Some(Arc::new(gguf.metadata)) })
     }
-}
-
-fn without_weights(folder: &Path) -> Error {
-    ["pytorch_model.bin", "pytorch_model.bin.index.json"]
-        .map(|name| folder.join(name))
-        .into_iter()
-        .find(|path| path.exists())
-        .map_or_else(|| Error::NoWeights { folder: folder.to_owned() }, |path| Error::Pickled { path })
 }
 
 /// A JSON file that holds one object.

@@ -57,20 +57,22 @@ pub enum Error {
     },
 
     /// A folder without weights of a known format.
-    #[error("`{}` has no `model.safetensors`, `model.safetensors.index.json` or `.gguf` file", folder.display())]
+    #[error(
+        "`{}` has no `model.safetensors`, no `pytorch_model.bin`, the index of neither, and no `.gguf` file",
+        folder.display()
+    )]
     NoWeights {
         /// The folder.
         folder: PathBuf,
     },
 
-    /// A folder whose only weights are pickled.
-    #[error(
-        "`{}` is not read yet: save the model as safetensors (`save_pretrained(.., safe_serialization=True)`)",
-        path.display()
-    )]
-    Pickled {
+    /// A pickle that names something of Python's that no state dict needs.
+    #[error("`{}` asks for `{global}`, which is no part of a state dict; nothing of it was run", path.display())]
+    ForeignGlobal {
         /// The file.
         path: PathBuf,
+        /// What it asks for, with its module.
+        global: String,
     },
 
     /// A folder with several models.

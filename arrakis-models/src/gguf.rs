@@ -4,7 +4,6 @@
 //! reading the header takes at most eight times its bytes.
 
 mod blocks;
-mod cursor;
 mod gpt2;
 mod llama;
 mod metadata;
@@ -19,9 +18,9 @@ use serde_json::{Map, Value};
 
 pub(crate) use blocks::Blocks;
 use blocks::Format;
-use cursor::Cursor;
 pub(crate) use metadata::Metadata;
 
+use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::mapped::Mapped;
 use crate::tensors::{Coding, Layout, Stored, Tensors};

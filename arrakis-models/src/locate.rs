@@ -9,10 +9,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::form::FORMS;
 
 const CONFIG: &str = "config.json";
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 /// Files that are fetched where a repository has them.
 const BESIDE: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
@@ -72,7 +71,7 @@ fn on_disk(model: &str) -> Result<Option<Located>> {
 
 /// A folder, or its one GGUF file if that is all the weights it has.
 fn in_folder(folder: PathBuf) -> Result<Located> {
-    if folder.join(SINGLE).exists() || folder.join(INDEX).exists() {
+    if FORMS.iter().any(|form| folder.join(form.single).exists() || folder.join(form.index).exists()) {
         return Ok(Located::Folder(folder));
     }
     let entries = fs::read_dir(&folder).map_err(|cause| Error::Io { path: folder.clone(), cause })?;
@@ -128,8 +127,9 @@ fn snapshot(model: &str, cache: &Path) -> Option<PathBuf> {
 /// Whether a snapshot has everything it takes to open it.
 fn is_complete(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
-    let sharded = || shards(&folder.join(INDEX)).is_some_and(|shards| shards.iter().all(|shard| has(shard)));
-    (has(CONFIG) && (has(SINGLE) || sharded())) || matches!(in_folder(folder.to_owned()), Ok(Located::Gguf(_)))
+    let sharded = |index| shards(&folder.join(index)).is_some_and(|shards| shards.iter().all(|shard| has(shard)));
+    (has(CONFIG) && FORMS.iter().any(|form| has(form.single) || sharded(form.index)))
+        || matches!(in_folder(folder.to_owned()), Ok(Located::Gguf(_)))
 }
 
 /// The files that an index names; `None` if one of them is not a plain file name.
@@ -155,18 +155,21 @@ fn download(model: &str, cache: &Path) -> Result<PathBuf> {
     for name in BESIDE.into_iter().filter(|name| has(name)) {
         get(&repository, name)?;
     }
-    if has(SINGLE) {
-        get(&repository, SINGLE)?;
-    } else if has(INDEX) {
-        let index = get(&repository, INDEX)?;
+    let form = FORMS.iter().find(|form| has(form.single) || has(form.index)).ok_or_else(|| {
+        failed(
+            FORMS[0].single,
+            "the repository has no weights as safetensors or `.bin` under their usual names".to_owned(),
+        )
+    })?;
+    if has(form.single) {
+        get(&repository, form.single)?;
+    } else {
+        let index = get(&repository, form.index)?;
         let shards =
-            shards(&index).ok_or_else(|| failed(INDEX, "its `weight_map` does not give file names".to_owned()))?;
+            shards(&index).ok_or_else(|| failed(form.index, "its `weight_map` does not give file names".to_owned()))?;
         for shard in shards {
             get(&repository, &shard)?;
         }
-    } else {
-        let cause = "the repository has no weights as safetensors under this name".to_owned();
-        return Err(failed(SINGLE, cause));
     }
     config.parent().map(Path::to_owned).ok_or_else(|| failed(CONFIG, "it has no folder".to_owned()))
 }

@@ -1,8 +1,6 @@
 //! Safetensors files, single and sharded: headers are checked to the byte before anything is mapped as a tensor.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ::safetensors::Dtype;
@@ -33,40 +31,6 @@ pub(crate) fn read(path: &Path, tensors: &mut Tensors) -> Result<()> {
         tensors.insert(name, Stored { file: Arc::clone(&file), bytes, shape, kind, coding, layout })?;
     }
     Ok(())
-}
-
-/// Adds the tensors of all shards that an index names; gives the shards.
-pub(crate) fn read_index(index: &Path, tensors: &mut Tensors) -> Result<Vec<PathBuf>> {
-    let damaged = |what: String| Error::Damaged { path: index.to_owned(), what };
-    let text = fs::read(index).map_err(|cause| Error::Io { path: index.to_owned(), cause })?;
-    let json: Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-    let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| damaged("no `weight_map`".into()))?;
-    let mut shards = BTreeMap::<&str, Vec<&str>>::new();
-    for (tensor, shard) in map {
-        let shard = shard.as_str().ok_or_else(|| damaged(format!("the shard of `{tensor}` is not a file name")))?;
-        shards.entry(shard).or_default().push(tensor);
-    }
-    let folder = index.parent().unwrap_or(Path::new(""));
-    let mut files = Vec::new();
-    for (shard, promised) in shards {
-        if Path::new(shard).file_name() != Some(shard.as_ref()) {
-            return Err(damaged(format!("shard `{shard}` is not a file beside the index")));
-        }
-        let path = folder.join(shard);
-        if !path.exists() {
-            let tensor = promised[0].to_owned();
-            return Err(Error::MissingShard { index: index.to_owned(), shard: shard.to_owned(), tensor });
-        }
-        read(&path, tensors)?;
-        if let Some(tensor) = promised.into_iter().find(|name| tensors.file(name) != Some(&path)) {
-            return Err(Error::MissingFromShard { shard: path, tensor: tensor.to_owned() });
-        }
-        files.push(path);
-    }
-    if let Some(tensor) = tensors.names().find(|name| !map.contains_key(*name)) {
-        return Err(damaged(format!("tensor `{tensor}` is in a shard but not in the index")));
-    }
-    Ok(files)
 }
 
 /// Every tensor's name and description, and where in the file the data begin.

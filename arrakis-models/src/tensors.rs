@@ -41,6 +41,9 @@ pub(crate) enum Coding {
     Blocks(Blocks),
 }
 
+/// Axes that a strided tensor may have.
+pub(crate) const MOST_AXES: usize = 8;
+
 /// How a tensor is arranged in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -50,12 +53,15 @@ pub(crate) enum Layout {
     Transposed,
     /// Rows of each head in the order 0, d/2, 1, d/2 + 1, … in which llama.cpp rotates them.
     RotaryPairs { n_heads: i64 },
+    /// With this many elements from one to the next along each axis.
+    Strided([i64; MOST_AXES]),
 }
 
 impl Stored {
     pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
         let shape: Vec<i64> = match self.layout {
             Layout::Transposed => self.shape.iter().rev().copied().collect(),
+            Layout::Strided(_) => vec![(self.bytes.len() / self.kind.elt_size_in_bytes()) as i64],
             Layout::Same | Layout::RotaryPairs { .. } => self.shape.clone(),
         };
         let tensor = match self.coding {
@@ -68,6 +74,7 @@ impl Stored {
         let arranged = match self.layout {
             Layout::Same => return Ok(tensor),
             Layout::Transposed => tensor.f_transpose(0, 1),
+            Layout::Strided(strides) => tensor.f_as_strided(&self.shape, &strides[..self.shape.len()], None),
             Layout::RotaryPairs { n_heads } => {
                 let pairs = [&[n_heads, shape[0] / n_heads / 2, 2], &shape[1..]].concat();
                 tensor.f_view(pairs.as_slice()).and_then(|t| t.f_transpose(1, 2)).and_then(|t| t.f_reshape(&shape))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cursor::Cursor;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::mapped::Mapped;
 

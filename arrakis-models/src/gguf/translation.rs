@@ -48,7 +48,7 @@ pub(super) fn translate(gguf: &Gguf) -> Result<(Map<String, Value>, Tensors)> {
 /// A tensor whose shape allows its layout to be undone.
 fn fitting<'a>(gguf: &Gguf, place: &'a Place, layout: &Layout) -> Result<&'a Place> {
     let fits = match *layout {
-        Layout::Same => true,
+        Layout::Same | Layout::Strided(_) => true,
         Layout::Transposed => place.shape.len() == 2,
         Layout::RotaryPairs { n_heads } => place.shape.first().is_some_and(|rows| rows % (2 * n_heads) == 0),
     };

@@ -1,7 +1,9 @@
 //! Checkpoints on disk: what is sound is read to the bit, what is damaged is an error that names it.
 
+mod damage;
 mod gguf;
 mod hub;
+mod pickle;
 mod safetensors;
 mod tokenizers;
 

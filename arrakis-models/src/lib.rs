@@ -24,6 +24,7 @@ mod norm;
 mod packed;
 pub mod parity;
 mod points;
+pub mod processing;
 mod pytorch;
 mod reader;
 pub mod rope;

@@ -137,6 +137,17 @@ pub enum Error {
         /// What is missing, and the cure.
         why: String,
     },
+    /// A run that would hold more than it may.
+    #[error(
+        "the run would hold {bytes} bytes of activations and may hold {limit}; keep fewer points, or give it fewer rows \
+         or positions at a time"
+    )]
+    TooMuchMemory {
+        /// Bytes that it would hold.
+        bytes: u64,
+        /// Bytes that it may hold.
+        limit: u64,
+    },
     /// The work was cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -40,5 +40,5 @@ pub use site::{AxisKind, HookPoint, Site};
 pub use stream::Stream;
 pub use tokens::{Prompt, TokenChoice, Tokens, last_real};
 pub use tool::{Field, Tool, ToolEntry, tool, tools};
-pub use trace::{Run, Trace};
+pub use trace::{Plan, PlannedValue, Run, Trace};
 pub use weight::{Weight, WeightPoint};

@@ -1,11 +1,15 @@
 //! A described run: what to keep, what to edit, what to differentiate. It watches one pass and ends with it.
 
+mod plan;
+
 use std::collections::HashMap;
 
 use tch::Tensor;
 
 use crate::edit::Edit;
 use crate::{Cache, Error, HookPoint, Hooks, Input, KeyValues, Logits, Model, Pass, Result, Selector, Tokens};
+
+pub use plan::{Plan, PlannedValue};
 
 type MetricFn<'a> = Box<dyn FnOnce(&Tensor) -> Result<Tensor> + 'a>;
 

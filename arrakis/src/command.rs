@@ -6,6 +6,7 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod memory;
 mod model;
 mod options;
 mod parity;

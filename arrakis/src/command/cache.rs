@@ -7,11 +7,11 @@ use arrakis_core::{ModelExt, Trace};
 use clap::Args;
 use serde_json::json;
 
-use super::Usage;
 use super::ask::check_folder;
 use super::console::Console;
 use super::options::Options;
 use super::prompts::Prompts;
+use super::{Usage, memory};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// Points whose incoming value is kept, as `before.POINT`
     #[arg(long, value_name = "POINTS")]
     keep_before: Vec<String>,
+    /// Refuse a run that would hold more bytes in kept values and logits: `1000000`, `512M`, `2.5G`; weights don't count
+    #[arg(long, value_name = "BYTES", value_parser = memory::bytes)]
+    max_memory: Option<u64>,
     /// The file to write: every kept point under its printed name, and `logits`
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
@@ -43,7 +46,11 @@ impl Arguments {
         let model = options.load(&self.model)?;
         let tokens = self.prompts.tokens(&model)?;
         let trace = self.keep.iter().fold(model.trace(&tokens), Trace::keep);
-        let run = self.keep_before.iter().fold(trace, Trace::keep_before).run()?;
+        let trace = self.keep_before.iter().fold(trace, Trace::keep_before);
+        if let Some(limit) = self.max_memory {
+            trace.plan()?.check(limit)?;
+        }
+        let run = trace.run()?;
 
         let kept = run.cache.iter().map(|(point, value)| (point.to_string(), value));
         let before = run.before.iter().map(|(point, value)| (format!("before.{point}"), value));

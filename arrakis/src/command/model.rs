@@ -1,17 +1,18 @@
-//! `arrakis model`: what a model is.
+//! `arrakis model`: what a model is, and what a run of it would cost.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use arrakis_bench::{device_name, dtype_name};
-use arrakis_core::{Model, NormKind, Residual};
+use arrakis_core::{Model, ModelExt, NormKind, Plan, Residual, Trace};
 use arrakis_models::Decoder;
 use clap::Args;
 use serde_json::{Value, json};
-use tch::Tensor;
 
 use super::console::Console;
+use super::memory::grouped;
 use super::options::Options;
+use super::prompts::Prompts;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -20,6 +21,11 @@ pub(crate) struct Arguments {
     /// List the hook points
     #[arg(long)]
     points: bool,
+    /// Say what keeping these points would cost for the prompt, without running it; `*` stands for anything
+    #[arg(long, value_name = "POINTS")]
+    keep: Vec<String>,
+    #[command(flatten)]
+    prompts: Prompts,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -28,9 +34,10 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let model = options.load(&self.model)?;
-        let (parameters, bytes) = size(&model)?;
+        let size = Size::of(&model)?;
+        let plan = self.plan(&model)?;
         if self.json {
-            return Ok(console.json(&self.json_of(&model, parameters, bytes)?)?);
+            return Ok(console.json(&self.json_of(&model, &size, plan.as_ref())?)?);
         }
         let dims = model.dims();
         let kv = if dims.n_kv_heads == dims.n_heads {
@@ -59,8 +66,8 @@ impl Arguments {
             ("norm", format!("{norm}, eps {:e}", dims.norm_eps)),
             ("activation", word(&json!(model.architecture().activation))),
             ("positions", word(&json!(model.architecture().positions))),
-            ("parameters", grouped(parameters)),
-            ("bytes", format!("{} as {} on {}", grouped(bytes), dtype_name(model.kind()), device_name(model.device()))),
+            ("parameters", grouped(size.parameters)),
+            ("bytes", format!("{} on {}", size.text(), device_name(model.device()))),
             (
                 "hook points",
                 format!("{}{}", model.points().len(), if self.points { "" } else { " (`--points` lists them)" }),
@@ -76,30 +83,74 @@ impl Arguments {
                 console.line(point)?;
             }
         }
-        Ok(())
+        plan.map_or(Ok(()), |plan| lines_of(&plan, console))
     }
 
-    fn json_of(&self, model: &Decoder, parameters: usize, bytes: usize) -> Result<Value> {
+    /// What a run over the prompt would hold; nothing if no run was described.
+    fn plan(&self, model: &Decoder) -> Result<Option<Plan>> {
+        if self.keep.is_empty() && self.prompts.parameter()?.is_none() {
+            return Ok(None);
+        }
+        let tokens = self.prompts.tokens(model)?;
+        Ok(Some(self.keep.iter().fold(model.trace(&tokens), Trace::keep).plan()?))
+    }
+
+    fn json_of(&self, model: &Decoder, size: &Size, plan: Option<&Plan>) -> Result<Value> {
         let points: Vec<String> = model.points().iter().map(ToString::to_string).collect();
         let mut object = json!({
-            "model": self.model, "architecture": model.architecture(), "parameters": parameters, "bytes": bytes,
+            "model": self.model, "architecture": model.architecture(), "parameters": size.parameters,
+            "bytes": size.bytes.values().sum::<u64>(), "bytes_by_dtype": size.bytes,
             "dtype": dtype_name(model.kind()), "device": device_name(model.device()),
             "hook_points": points.len(), "tokenizer": model.tokenizer()?.is_some(), "digest": model.digest()?,
         });
         if self.points {
             object["points"] = json!(points);
         }
+        if let Some(plan) = plan {
+            object["plan"] = json!(plan);
+            object["plan"]["bytes"] = json!(plan.bytes());
+        }
         Ok(object)
     }
 }
 
-/// The numbers and bytes of all weights; what is tied counts once.
-fn size(model: &Decoder) -> Result<(usize, usize)> {
-    let weights = model.weights().into_iter().map(|weight| model.weight(weight)).collect::<Result<Vec<Tensor>, _>>()?;
-    let mut seen = HashSet::new();
-    let own = weights.iter().filter(|weight| seen.insert(weight.data_ptr()));
-    let parameters: usize = own.map(Tensor::numel).sum();
-    Ok((parameters, parameters * model.kind().elt_size_in_bytes()))
+/// What a run would hold, one line for each value and one for all.
+fn lines_of(plan: &Plan, console: &Console<'_>) -> Result<()> {
+    console.line(format_args!("\na run over {} x {} tokens would hold", plan.batch, plan.pos))?;
+    for value in &plan.kept {
+        console.line(format_args!("{:>16} bytes  {} {:?}", grouped(value.bytes), value.point, value.shape))?;
+    }
+    console.line(format_args!("{:>16} bytes  logits", grouped(plan.logits_bytes)))?;
+    console.line(format_args!("{:>16} bytes  in all, beside the weights", grouped(plan.bytes())))?;
+    Ok(())
+}
+
+/// The numbers and bytes of all weights, by kind; what is tied counts once.
+struct Size {
+    parameters: u64,
+    bytes: BTreeMap<String, u64>,
+}
+
+impl Size {
+    fn of(model: &Decoder) -> Result<Self> {
+        let mut size = Self { parameters: 0, bytes: BTreeMap::new() };
+        let mut seen = HashSet::new();
+        for weight in model.weights() {
+            let weight = model.weight(weight)?;
+            if seen.insert(weight.data_ptr()) {
+                let numbers = weight.numel() as u64;
+                size.parameters += numbers;
+                *size.bytes.entry(dtype_name(weight.kind())).or_default() +=
+                    numbers * weight.kind().elt_size_in_bytes() as u64;
+            }
+        }
+        Ok(size)
+    }
+
+    fn text(&self) -> String {
+        let kinds = self.bytes.iter().map(|(kind, bytes)| format!("{} as {kind}", grouped(*bytes)));
+        kinds.collect::<Vec<String>>().join(", ")
+    }
 }
 
 /// The name of a choice, whether or not it has details.
@@ -109,17 +160,4 @@ fn word(choice: &Value) -> String {
         Value::String(name) => name.clone(),
         other => other.to_string(),
     }
-}
-
-/// A number with a comma between thousands.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -91,6 +91,49 @@ fn a_model_says_what_it_is() {
 }
 
 #[test]
+fn a_model_says_what_a_run_would_cost() {
+    let text = printed(&["model", &golden("llama"), "--keep", "blocks.*.hook_resid_post", "--tokens", "1,2,3;4,5,6"]);
+    let (_, plan) = text.split_once("\n\n").unwrap();
+    insta::assert_snapshot!(plan, @r"
+    a run over 2 x 3 tokens would hold
+                 576 bytes  blocks.0.hook_resid_post [2, 3, 24]
+                 576 bytes  blocks.1.hook_resid_post [2, 3, 24]
+               1,464 bytes  logits
+               2,616 bytes  in all, beside the weights
+    ");
+    let asked = ["model", &golden("llama"), "--keep", "*", "--tokens", "1,2", "--json", "--dtype", "bfloat16"];
+    let plan = &json_printed(&asked)["plan"];
+    let kept: u64 = plan["kept"].as_array().unwrap().iter().map(|value| value["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(plan["bytes"].as_u64().unwrap(), kept + plan["logits_bytes"].as_u64().unwrap());
+    assert!(json_printed(&["model", &golden("llama"), "--json"]).get("plan").is_none());
+    let sizes = json_printed(&["model", &golden("gemma"), "--json", "--dtype", "bfloat16"]);
+    let by_dtype = sizes["bytes_by_dtype"].as_object().unwrap();
+    assert_eq!(sizes["bytes"].as_u64(), Some(by_dtype.values().map(|bytes| bytes.as_u64().unwrap()).sum()));
+    assert!(by_dtype.contains_key("bfloat16") && by_dtype.contains_key("float32"), "{by_dtype:?}");
+}
+
+#[test]
+fn a_run_that_would_hold_too_much_is_refused_with_the_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("acts.safetensors");
+    let cache = |most: &str| {
+        let (model, out) = (golden("llama"), out.to_str().unwrap());
+        let args = ["--tokens", "1,2,3", "--keep", "*hook_resid_post", "--max-memory", most, "--out", out];
+        arrakis(folder.path(), &[&["cache", "--model", &model], &args[..]].concat())
+    };
+    // Two blocks of 3 x 24 numbers and logits of 3 x 61, each of 4 bytes.
+    let refused = cache("1307");
+    assert_eq!((refused.status, refused.out.as_str()), (1, ""));
+    assert!(refused.err.contains("1308 bytes") && refused.err.contains("1307"), "{}", refused.err);
+    assert!(!out.exists(), "nothing is written");
+    assert_eq!(cache("2K").status, 0);
+    assert_eq!(cache("1308").status, 0);
+    let nonsense = cache("much");
+    assert_eq!(nonsense.status, 2);
+    assert!(nonsense.err.contains("512M"), "{}", nonsense.err);
+}
+
+#[test]
 fn the_catalogue_comes_from_the_doc_comments() {
     let text = printed(&["tools"]);
     for tool in arrakis_core::tools() {

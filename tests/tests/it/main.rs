@@ -12,6 +12,7 @@ mod families;
 mod fixtures;
 mod graph;
 mod laws;
+mod plan;
 mod print;
 mod processing;
 mod real_models;

@@ -1,7 +1,5 @@
 //! Weight processing: what a model says stays, and the weights are TransformerLens'.
 
-use std::path::PathBuf;
-
 use arrakis_core::{Model, ModelExt, NormKind, Residual, Result, Site, Tokens, Weight};
 use arrakis_models::processing::{
     centre_unembedding, centre_writing_weights, fold_layer_norm, fold_value_biases, processed,
@@ -9,7 +7,7 @@ use arrakis_models::processing::{
 };
 use tch::{Kind, Tensor};
 
-use crate::families::{loaded, readable};
+use crate::families::loaded;
 use crate::fixtures;
 use crate::transformer_lens::{answer, answers, folder, greatest, model};
 
@@ -22,10 +20,6 @@ const STEPS: [(&str, Step); 5] = [
     ("fold_value_biases", fold_value_biases),
     ("refactor_factored_attention", refactor_factored_attention),
 ];
-
-fn folders() -> impl Iterator<Item = PathBuf> {
-    fixtures::model_folders().into_iter().filter(|folder| readable(folder))
-}
 
 fn tokens(model: &dyn Model) -> Tokens {
     let vocab = model.dims().vocab as i64;
@@ -111,7 +105,7 @@ fn processed_activations_are_those_of_transformer_lens() {
 #[test]
 fn log_probabilities_stay_in_every_folder_under_every_step_and_order() {
     let mut applied = [0; STEPS.len()];
-    for folder in folders() {
+    for folder in fixtures::model_folders() {
         let model = loaded(&folder, Kind::Double);
         let before = log_probabilities(&model);
         let check = |after: &dyn Model, what: &str| {
@@ -154,7 +148,7 @@ fn steps_compose_in_any_order() {
 
 #[test]
 fn a_folded_norm_is_plain_and_shows_what_it_showed() {
-    for folder in folders() {
+    for folder in fixtures::model_folders() {
         let model = loaded(&folder, Kind::Double);
         let folded = fold_layer_norm(&model).unwrap();
         let layer_norm = model.dims().norm == NormKind::Layer;
@@ -184,7 +178,7 @@ fn a_folded_norm_is_plain_and_shows_what_it_showed() {
 
 #[test]
 fn what_is_centred_has_no_mean() {
-    for folder in folders() {
+    for folder in fixtures::model_folders() {
         let model = loaded(&folder, Kind::Double);
         let whole = processed(&model).unwrap();
         assert!(mean(&whole.weight(Weight::U.global()).unwrap(), -1) <= 1e-14);
@@ -211,7 +205,7 @@ fn what_is_centred_has_no_mean() {
 #[test]
 fn folded_value_biases_leave_attention_as_it_was() {
     let mut biased = 0;
-    for folder in folders() {
+    for folder in fixtures::model_folders() {
         let model = loaded(&folder, Kind::Double);
         let folded = fold_value_biases(&model).unwrap();
         if let Some(bias) = folded.weight_if_any(Weight::V_B.at(0)).unwrap() {
@@ -278,7 +272,7 @@ fn refactored_heads_have_the_singular_values_of_transformer_lens() {
 #[test]
 fn a_step_that_would_change_the_model_is_refused_with_the_reason() {
     let mut refused = [0; 2];
-    for folder in folders() {
+    for folder in fixtures::model_folders() {
         let model = loaded(&folder, Kind::Float);
         let taken: Vec<&str> = steps_of(&model).iter().map(|(name, _)| *name).collect();
         for (count, (name, step, reason)) in refused.iter_mut().zip([

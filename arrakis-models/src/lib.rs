@@ -22,6 +22,7 @@ mod norm;
 mod packed;
 pub mod parity;
 mod points;
+pub mod processing;
 mod reader;
 pub mod rope;
 mod safetensors;

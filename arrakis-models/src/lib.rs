@@ -25,6 +25,7 @@ mod packed;
 pub mod parity;
 mod points;
 mod pytorch;
+pub mod processing;
 mod reader;
 pub mod rope;
 mod safetensors;

@@ -76,6 +76,11 @@ const BLOCK: [Weight; 20] = [
     Weight::OUT_B,
 ];
 
+/// Whether a kind of weight is one that a decoder may have.
+pub(crate) fn is_known(weight: Weight) -> bool {
+    GLOBAL.contains(&weight) || BLOCK.contains(&weight)
+}
+
 /// Every weight that a decoder has.
 pub(crate) fn list(decoder: &Decoder) -> Vec<WeightPoint> {
     let mut decoder = decoder.shallow_clone();

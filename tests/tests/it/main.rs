@@ -13,6 +13,7 @@ mod fixtures;
 mod graph;
 mod laws;
 mod print;
+mod processing;
 mod real_models;
 mod storage;
 mod tools;

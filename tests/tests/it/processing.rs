@@ -9,7 +9,7 @@ use arrakis_models::processing::{
 };
 use tch::{Kind, Tensor};
 
-use crate::families::{loaded, readable};
+use crate::families::loaded;
 use crate::fixtures;
 use crate::transformer_lens::{answer, answers, folder, greatest, model};
 
@@ -24,7 +24,7 @@ const STEPS: [(&str, Step); 5] = [
 ];
 
 fn folders() -> impl Iterator<Item = PathBuf> {
-    fixtures::model_folders().into_iter().filter(|folder| readable(folder))
+    fixtures::model_folders().into_iter()
 }
 
 fn tokens(model: &dyn Model) -> Tokens {

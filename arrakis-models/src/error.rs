@@ -67,7 +67,7 @@ pub enum Error {
     },
 
     /// A pickle that names something of Python's that no state dict needs.
-    #[error("`{}` asks for `{global}`, which is no part of a state dict; nothing of it was run", path.display())]
+    #[error("`{}` asks for `{global}`, which is not supported in a state dict; nothing of it was run", path.display())]
     ForeignGlobal {
         /// The file.
         path: PathBuf,

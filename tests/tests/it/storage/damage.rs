@@ -96,7 +96,12 @@ fn safetensors() {
 
 #[test]
 fn bin() {
-    survive_in_folder("bin", "pytorch_model.bin", &[pickle::archive(), pickle::before_zip()], pickle::FACTOR);
+    survive_in_folder(
+        "bin",
+        "pytorch_model.bin",
+        &[pickle::archive(), pickle::wide_archive(), pickle::before_zip()],
+        pickle::FACTOR,
+    );
 }
 
 #[test]

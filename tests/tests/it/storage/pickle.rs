@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{gguf::floats, message, open};
 use crate::{allocated, fixtures};
-use writer::{Described, global, int, legacy, pickle, state, storage, text, zip};
+use writer::{Described, global, int, legacy, pickle, state, storage, text, zip, zip64};
 
 /// Bytes of memory that reading takes for each of the file's, at most.
 pub(super) const FACTOR: usize = 256;
@@ -46,8 +46,12 @@ fn shared() -> Vec<Described> {
 }
 
 pub(super) fn archive() -> Vec<u8> {
-    let data = floats(0..6);
-    zip(&[("m/data.pkl", &state(&shared())), ("m/byteorder", b"little"), ("m/data/0", &data), ("m/version", b"3\n")])
+    let (state, data) = (state(&shared()), floats(0..6));
+    zip(&[("m/data.pkl", &state), ("m/byteorder", b"little"), ("m/data/0", &data), ("m/version", b"3\n")])
+}
+
+pub(super) fn wide_archive() -> Vec<u8> {
+    zip64(&[("m/data.pkl", &state(&shared())), ("m/data/0", &floats(0..6))])
 }
 
 pub(super) fn before_zip() -> Vec<u8> {
@@ -60,8 +64,8 @@ fn with(pickle: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn both_forms_are_read_to_the_bit() {
-    for bytes in [archive(), before_zip()] {
+fn every_form_is_read_to_the_bit() {
+    for bytes in [archive(), wide_archive(), before_zip()] {
         let tensors = opened(&bytes).unwrap().tensors;
         assert_eq!(tensors.names().collect::<Vec<_>>(), ["plain", "turned"]);
         let plain = tensors.get("plain").unwrap();
@@ -323,7 +327,7 @@ fn a_scalar_an_empty_tensor_and_a_tensor_of_ones_are_tensors() {
 
 #[test]
 fn every_truncation_is_refused() {
-    for whole in [archive(), before_zip()] {
+    for whole in [archive(), wide_archive(), before_zip()] {
         let folder = folder(&[]);
         for length in 0..whole.len() {
             fs::write(folder.path().join("pytorch_model.bin"), &whole[..length]).unwrap();

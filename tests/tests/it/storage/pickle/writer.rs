@@ -74,27 +74,46 @@ pub(in crate::storage) fn state(tensors: &[Described]) -> Vec<u8> {
 
 /// An archive of stored members, each beginning at a multiple of 64 bytes as `torch.save` has them.
 pub(in crate::storage) fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
+    archive(members, false)
+}
+
+/// The same with every size and place in 64 bits, as a file of more than 4 GiB has them.
+pub(in crate::storage) fn zip64(members: &[(&str, &[u8])]) -> Vec<u8> {
+    archive(members, true)
+}
+
+fn archive(members: &[(&str, &[u8])], wide: bool) -> Vec<u8> {
+    let narrow = |value: u64| if wide { [0xff; 4] } else { (value as u32).to_le_bytes() };
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in members {
-        let offset = file.len() as u32;
-        let length = (bytes.len() as u32).to_le_bytes();
-        let padding = (offset as usize + 30 + name.len()).next_multiple_of(64) - (offset as usize + 30 + name.len());
-        let sizes = [[0; 4], length, length].concat();
+        let (offset, size) = (file.len() as u64, bytes.len() as u64);
+        let header = file.len() + 30 + name.len();
+        let padding = header.next_multiple_of(64) - header;
+        let sizes = [[0; 4], narrow(size), narrow(size)].concat();
         let name_length = (name.len() as u16).to_le_bytes();
         file.extend(
-            [b"PK\x03\x04".as_slice(), &[0; 10], &sizes, &name_length, &(padding as u16).to_le_bytes()].concat(),
+            [b"PK\x03\x04", [0; 10].as_slice(), &sizes, &name_length, &(padding as u16).to_le_bytes()].concat(),
         );
         file.extend(name.as_bytes());
         file.resize(file.len() + padding, b'Z');
         file.extend(*bytes);
-        directory.extend([b"PK\x01\x02".as_slice(), &[0; 12], &sizes, &name_length, &[0; 12]].concat());
-        directory.extend(offset.to_le_bytes());
-        directory.extend(name.as_bytes());
+        let values = [size, size, offset].map(u64::to_le_bytes).concat();
+        let extra = if wide { [b"\x09\0\x02\0ab\x01\0\x18\0", values.as_slice()].concat() } else { Vec::new() };
+        directory.extend([b"PK\x01\x02", [0; 12].as_slice(), &sizes, &name_length].concat());
+        directory.extend([&(extra.len() as u16).to_le_bytes(), [0; 10].as_slice(), &narrow(offset)].concat());
+        directory.extend([name.as_bytes(), &extra].concat());
     }
-    let (count, start) = ((members.len() as u16).to_le_bytes(), (file.len() as u32).to_le_bytes());
-    let size = (directory.len() as u32).to_le_bytes();
+    let (start, size) = (file.len() as u64, directory.len() as u64);
+    let (count, places) = (members.len() as u64, [narrow(size), narrow(start)].concat());
     file.extend(directory);
-    file.extend([b"PK\x05\x06".as_slice(), &[0; 4], &count, &count, &size, &start, &[0; 2]].concat());
+    if wide {
+        let end = (file.len() as u64).to_le_bytes();
+        let values = [count, count, size, start].map(u64::to_le_bytes).concat();
+        file.extend([b"PK\x06\x06\x2c\0\0\0\0\0\0\0", [0; 12].as_slice(), &values].concat());
+        file.extend([b"PK\x06\x07\0\0\0\0", end.as_slice(), &[1, 0, 0, 0]].concat());
+    }
+    let count = if wide { [0xff; 2] } else { (count as u16).to_le_bytes() };
+    file.extend([b"PK\x05\x06\0\0\0\0", count.as_slice(), &count, &places, &[0; 2]].concat());
     file
 }
 

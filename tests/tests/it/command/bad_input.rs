@@ -47,7 +47,7 @@ fn load_error(folder: &Path) -> String {
 fn a_model_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     assert!(load_error(&folder.path().join("no")).contains("MODEL"));
-    insta::assert_snapshot!(load_error(folder.path()), @"`MODEL` has no `model.safetensors`, `model.safetensors.index.json` or `.gguf` file");
+    insta::assert_snapshot!(load_error(folder.path()), @"`MODEL` has no `model.safetensors`, no `pytorch_model.bin`, the index of neither, and no `.gguf` file");
 }
 
 #[test]

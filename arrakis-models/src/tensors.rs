@@ -57,6 +57,24 @@ pub(crate) enum Layout {
     Strided([i64; MOST_AXES]),
 }
 
+impl Tensors {
+    /// Faults the pages of plain tensors in, on a thread of its own, while the caller does something else.
+    ///
+    /// The first pass over mapped weights waits for its pages; a process that has a tokenizer to read first need not.
+    pub fn read_ahead(&self) {
+        const PAGE: usize = 4096;
+        let plain = |stored: &&Stored| matches!(stored.coding, Coding::Plain);
+        let ranges: Vec<(Arc<Mapped>, Range<usize>)> =
+            self.stored.values().filter(plain).map(|stored| (stored.file.clone(), stored.bytes.clone())).collect();
+        std::thread::spawn(move || {
+            for (file, range) in ranges {
+                let bytes = file.bytes().get(range).unwrap_or_default();
+                std::hint::black_box(bytes.iter().step_by(PAGE).fold(0_u8, |sum, byte| sum ^ byte));
+            }
+        });
+    }
+}
+
 impl Stored {
     pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
         let shape: Vec<i64> = match self.layout {

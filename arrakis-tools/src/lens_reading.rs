@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use crate::{RowLens, gap};
 
-/// The bytes of logits held at once where no bound is given: about what a processor's cache keeps.
-const LOGIT_BYTES: u64 = 96 << 20;
+/// The bytes of logits held at once where no bound is given: each chunk lays the unembedding out anew, so few are best.
+const LOGIT_BYTES: u64 = 512 << 20;
 
 /// What is kept of the logits of every layer and position.
 pub(crate) struct Reading {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use arrakis_bench::Bench;
 use arrakis_core::device;
-use arrakis_models::{Decoder, LoadOptions, load};
+use arrakis_models::{Checkpoint, Decoder, LoadOptions};
 use clap::{Args, ValueEnum};
 use tch::Kind;
 
@@ -59,7 +59,10 @@ impl Options {
             Dtype::Bfloat16 => Kind::BFloat16,
             Dtype::Float16 => Kind::Half,
         };
-        Ok(load(model, &LoadOptions { kind, device: device::device(&self.device)? })?)
+        let checkpoint = Checkpoint::open(model)?;
+        // The prompt's tokenizer is read meanwhile.
+        checkpoint.tensors.read_ahead();
+        Ok(Decoder::from_checkpoint(&checkpoint, &LoadOptions { kind, device: device::device(&self.device)? })?)
     }
 
     /// These options as they would be typed, those left out that are as they are by default.

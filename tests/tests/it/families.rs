@@ -33,7 +33,10 @@ fn every_folder_agrees_with_transformers() {
         }
     }
     let shared = folders.iter().filter(|folder| !folder.starts_with(fixtures::root().join("tests"))).count();
-    println!("parity: {compared} tensors in {} golden and {shared} shared folders", folders.len() - shared);
+    fixtures::say(&format!(
+        "parity: {compared} tensors in {} golden and {shared} shared folders",
+        folders.len() - shared
+    ));
     assert!(failures.is_empty(), "{} tensors are too far:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -1,6 +1,7 @@
 //! Where reference values lie: the project's own golden set, and the shared fixtures where they are.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The root of the project.
@@ -47,4 +48,10 @@ pub(crate) fn family(folder: &Path) -> String {
 /// The name of a folder.
 pub(crate) fn name(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Says what was compared, also where the test passes and its output is captured.
+pub(crate) fn say(what: &str) {
+    // Straight to the stream: only the printing macros are captured.
+    writeln!(std::io::stderr(), "{what}").expect("standard error is open");
 }

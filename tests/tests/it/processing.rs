@@ -123,7 +123,7 @@ fn log_probabilities_stay_in_every_folder_under_every_step_and_order() {
         check(&*processed(&model).unwrap(), "processed");
         assert_eq!(greatest(&before, &log_probabilities(&model)), 0.0, "the old model is as it was");
     }
-    println!("steps applied: {applied:?}");
+    fixtures::say(&format!("steps applied: {applied:?}"));
     assert!(applied.iter().all(|count| *count > 0));
 }
 

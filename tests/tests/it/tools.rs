@@ -45,7 +45,7 @@ fn each_folder(what: &str, check: impl Fn(&Decoder, &[Vec<i64>], &str)) {
         check(&model, &rows, &fixtures::name(&folder));
         count += 1;
     }
-    println!("{what}: {count} folders");
+    fixtures::say(&format!("{what}: {count} folders"));
     assert!(count > 0);
 }
 
@@ -59,7 +59,7 @@ struct TransformerLens {
 impl TransformerLens {
     fn open() -> Option<Self> {
         let Some(folder) = transformer_lens::folder() else {
-            println!("skipped: 0 of 1 folders of TransformerLens' answers are here");
+            fixtures::say("skipped: 0 of 1 folders of TransformerLens' answers are here");
             return None;
         };
         let model = transformer_lens::model(&folder);

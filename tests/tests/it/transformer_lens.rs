@@ -76,7 +76,7 @@ fn every_activation_agrees_by_name() {
         compared += 1;
     }
     assert!(compared > 60, "only {compared} activations were compared");
-    println!("TransformerLens: {compared} activations");
+    fixtures::say(&format!("TransformerLens: {compared} activations"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn survive(
         assert!(most <= factor * bytes.len() + floor, "{kind} {case}: {most} bytes for {}", bytes.len());
         greatest = greatest.max(most);
     }
-    println!("{kind}: {} cases, {accepted} accepted, at most {greatest} bytes of memory", cases());
+    fixtures::say(&format!("{kind}: {} cases, {accepted} accepted, at most {greatest} bytes of memory", cases()));
 }
 
 /// One to four changes to bytes.

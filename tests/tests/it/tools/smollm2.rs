@@ -14,7 +14,7 @@ use crate::fixtures;
 fn model() -> Option<Decoder> {
     let file = fixtures::root().join("models/SmolLM2-135M-Instruct.gguf");
     if !file.exists() {
-        println!("skipped: the demo model is not set up");
+        fixtures::say("skipped: the demo model is not set up");
         return None;
     }
     Some(load(&file.to_string_lossy(), &LoadOptions::default()).unwrap())
@@ -52,7 +52,7 @@ fn what_is_known_of_it_is_found() {
 #[test]
 fn its_induction_heads_are_those_of_transformers() {
     let (Some(model), Some(shared)) = (model(), fixtures::shared()) else {
-        println!("skipped: 0 of 1 answers about SmolLM2 are compared");
+        fixtures::say("skipped: 0 of 1 answers about SmolLM2 are compared");
         return;
     };
     let reference = shared.join("models/smollm2-135m-instruct.reference.safetensors");

@@ -141,7 +141,10 @@ impl Tensors {
     pub fn get(&self, name: &str) -> Result<Tensor> {
         match self.stored.get(name) {
             Some(stored) => stored.read(name),
-            None => Err(Error::NoSuchTensor { tensor: name.to_owned(), nearest: self.nearest(name) }),
+            None => Err(Error::NoSuchTensor {
+                tensor: name.to_owned(),
+                nearest: arrakis_core::nearest_name(name, self.names()),
+            }),
         }
     }
 
@@ -169,13 +172,5 @@ impl Tensors {
                 second: stored.file.path().to_owned(),
             }),
         }
-    }
-
-    fn nearest(&self, name: &str) -> Option<String> {
-        self.names()
-            .map(|other| (strsim::jaro_winkler(name, other), other))
-            .filter(|(likeness, _)| *likeness > 0.8)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, other)| other.to_owned())
     }
 }

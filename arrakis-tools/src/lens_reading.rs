@@ -31,21 +31,21 @@ impl Reading {
         let model = cx.model();
         let (layers, read, d_model) = stream.size3()?;
         let kind = if model.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        // Logits, log probabilities, probabilities and their entropies are held together.
+        // Logits and probabilities are held together, and for a moment what conversions and ranks make of them.
         let row_bytes = (4 * model.dims().vocab * kind.elt_size_in_bytes()) as u64;
         let most = (cx.memory_limit().unwrap_or(LOGIT_BYTES) / row_bytes).max(1) as i64;
         // Chunks of equal length: a short last one would read the whole unembedding for a few rows.
         let rows = layers * read;
         let chunk = most.min((rows - 1) / ((rows - 1) / most + 1) + 1);
-        let flat = stream.f_reshape([layers * read, d_model])?;
+        let flat = stream.f_reshape([rows, d_model])?;
         let targets = Tensor::f_from_slice(targets)?.f_to_device(model.device())?;
 
         let mut parts: [Vec<Tensor>; 5] = Default::default();
         let mut logit_gap = 0.0;
         let last = (layers - 1) * read;
-        for start in (0..layers * read).step_by(chunk as usize) {
+        for start in (0..rows).step_by(chunk as usize) {
             cx.cancelled()?;
-            let len = chunk.min(layers * read - start);
+            let len = chunk.min(rows - start);
             let logits = model.unembed(&flat.f_narrow(0, start, len)?)?.f_to_kind(kind)?;
             let first = start.max(last);
             if first < start + len {

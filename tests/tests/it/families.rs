@@ -6,8 +6,8 @@ use arrakis_core::Model as _;
 use arrakis_models::{Decoder, LoadOptions, families, load, parity};
 use tch::{Device, Kind};
 
-use crate::fixtures;
-use crate::transformer_lens::{answer, answers, greatest};
+use crate::fixtures::{self, greatest};
+use crate::transformer_lens::{answer, answers};
 
 pub(crate) fn loaded(folder: &Path, kind: Kind) -> Decoder {
     let options = LoadOptions { kind, device: Device::Cpu };

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use tch::{Kind, Tensor};
+
 /// The root of the project.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the project").to_owned()
@@ -54,4 +56,11 @@ pub(crate) fn name(folder: &Path) -> String {
 pub(crate) fn say(what: &str) {
     // Straight to the stream: only the printing macros are captured.
     writeln!(std::io::stderr(), "{what}").expect("standard error is open");
+}
+
+/// The greatest absolute difference of two tensors of one shape; equal infinities agree.
+pub(crate) fn greatest(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let apart = (a - b).abs().to_kind(Kind::Double);
+    apart.where_self(&a.ne_tensor(b), &apart.zeros_like()).max().double_value(&[])
 }

@@ -10,7 +10,7 @@ use arrakis_models::architecture::Positions;
 use tch::{Kind, Tensor};
 
 use crate::families::loaded;
-use crate::fixtures;
+use crate::fixtures::{self, greatest};
 
 const LEN: i64 = 8;
 
@@ -43,13 +43,6 @@ fn prompt(model: &Decoder, name: &str, batch: i64, len: i64) -> Tokens {
     let rows: Vec<Vec<i64>> =
         (0..batch).map(|_| (0..len).map(|_| stream.below(vocab - 3) as i64 + 3).collect()).collect();
     Tokens::from_rows(&rows).unwrap()
-}
-
-fn greatest(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    let same = a.eq_tensor(b);
-    let apart = (a - b).abs().to_kind(Kind::Double);
-    apart.where_self(&same.logical_not(), &Tensor::zeros_like(&apart)).max().double_value(&[])
 }
 
 fn assert_equal(a: &Tensor, b: &Tensor, what: impl std::fmt::Display) {

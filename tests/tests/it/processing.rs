@@ -8,8 +8,8 @@ use arrakis_models::processing::{
 use tch::{Kind, Tensor};
 
 use crate::families::loaded;
-use crate::fixtures;
-use crate::transformer_lens::{answer, answers, folder, greatest, model};
+use crate::fixtures::{self, greatest};
+use crate::transformer_lens::{answer, answers, folder, model};
 
 type Step = fn(&dyn Model) -> Result<Box<dyn Model>>;
 

@@ -7,7 +7,7 @@ use arrakis_models::{Decoder, LoadOptions, load};
 use safetensors::SafeTensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::fixtures;
+use crate::fixtures::{self, greatest};
 
 /// The folder of the tiny GPT-2 of TransformerLens' answers, where the shared fixtures are.
 pub(crate) fn folder() -> Option<PathBuf> {
@@ -43,14 +43,6 @@ pub(crate) fn answers(folder: &std::path::Path, file: &str) -> Vec<(String, Tens
 pub(crate) fn answer(answers: &[(String, Tensor)], name: &str) -> Tensor {
     let found = answers.iter().find(|(known, _)| known == name);
     found.unwrap_or_else(|| panic!("there is no answer `{name}`")).1.shallow_clone()
-}
-
-/// The greatest absolute difference of two tensors; equal infinities agree.
-pub(crate) fn greatest(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    let (a, b) = (&a.to_kind(Kind::Double), &b.to_kind(Kind::Double));
-    let apart = (a - b).abs().where_self(&a.ne_tensor(b), &a.zeros_like());
-    apart.max().double_value(&[])
 }
 
 #[test]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{Error, Logits, Model, Result, TokenChoice, Tokens};
+use crate::{Error, Model, PosSlice, Result, TokenChoice, Tokens};
 
 /// One token for all rows of a batch, or one for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -106,8 +106,8 @@ pub struct Measure(Kernel);
 impl Measure {
     /// The logits that it needs.
     #[must_use]
-    pub fn wanted(&self) -> Logits {
-        if matches!(self.0, Kernel::Loss(_)) { Logits::All } else { Logits::Last }
+    pub fn wanted(&self) -> PosSlice {
+        if matches!(self.0, Kernel::Loss(_)) { PosSlice::All } else { PosSlice::Last }
     }
 
     /// One number for each row (`[batch]`) of the wanted logits (`[batch, wanted, vocab]`).

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::{Hooks, Unwatched};
+use crate::{Hooks, PosSlice, Unwatched};
 
 /// What a pass starts from.
 #[derive(Debug)]
@@ -11,20 +11,6 @@ pub enum Input<'a> {
     Tokens(&'a Tensor),
     /// The residual stream before the block `start_at`: `[batch, pos, d_model]`.
     Residual(&'a Tensor),
-}
-
-/// The positions whose logits are wanted; the unembedding costs a quarter of a pass.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Logits {
-    /// Every position.
-    #[default]
-    All,
-    /// Each row's last real token.
-    Last,
-    /// These positions of every row; negative ones count from the end.
-    At(Vec<i64>),
-    /// None.
-    None,
 }
 
 /// Keys and values of the positions already seen, one entry for each block.
@@ -70,8 +56,8 @@ pub struct Pass<'a> {
     pub past: Option<&'a KeyValues>,
     /// Whether keys and values are to be given back.
     pub keep_past: bool,
-    /// The positions whose logits are wanted.
-    pub logits: Logits,
+    /// The positions whose logits are wanted; the unembedding costs a quarter of a pass.
+    pub logits: PosSlice,
     /// Who watches.
     pub hooks: &'a mut dyn Hooks,
     /// Whether LibTorch records the pass, for hooks that take gradients.
@@ -109,7 +95,7 @@ impl<'a> Pass<'a> {
             stop_at: None,
             past: None,
             keep_past: false,
-            logits: Logits::All,
+            logits: PosSlice::All,
             hooks,
             record: false,
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use tch::Tensor;
 
 use crate::edit::Edit;
-use crate::{Cache, Error, HookPoint, Hooks, Input, KeyValues, Logits, Model, Pass, Result, Selector, Tokens};
+use crate::{Cache, Error, HookPoint, Hooks, Input, KeyValues, Model, Pass, PosSlice, Result, Selector, Tokens};
 
 pub use plan::{Plan, PlannedValue};
 
@@ -31,7 +31,7 @@ pub struct Trace<'a, M: Model + ?Sized> {
     positions: Option<&'a Tensor>,
     past: Option<&'a KeyValues>,
     keep_past: bool,
-    logits: Logits,
+    logits: PosSlice,
     metric: Option<MetricFn<'a>>,
 }
 
@@ -59,7 +59,7 @@ impl Run {
     pub fn logits(&self) -> Result<&Tensor> {
         self.logits.as_ref().ok_or_else(|| Error::Invalid {
             what: "logits".into(),
-            why: "this run has none; it stopped before the end, or asked for `Logits::None`".into(),
+            why: "this run has none; it stopped before the end, or asked for `PosSlice::None`".into(),
         })
     }
 }
@@ -77,7 +77,7 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
             positions: None,
             past: None,
             keep_past: false,
-            logits: Logits::All,
+            logits: PosSlice::All,
             metric: None,
         }
     }
@@ -138,7 +138,7 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
     }
 
     /// The positions whose logits are wanted; all of them if nothing is said.
-    pub fn logits(mut self, wanted: Logits) -> Self {
+    pub fn logits(mut self, wanted: PosSlice) -> Self {
         self.logits = wanted;
         self
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use arrakis_core::{
-    Dims, Error, HookPoint, Input, KeyValues, Logits, Model, Output, Pass, Result, Site, Tap, WeightPoint, last_real,
+    Dims, Error, HookPoint, Input, KeyValues, Model, Output, Pass, PosSlice, Result, Site, Tap, WeightPoint,
     unknown_weight,
 };
 use tch::{Device, Kind, Tensor};
@@ -205,37 +205,19 @@ impl Decoder {
     fn wanted_logits(
         &self,
         resid: &Tensor,
-        wanted: &Logits,
+        wanted: &PosSlice,
         real: Option<&Tensor>,
         tap: &mut Tap<'_>,
     ) -> Result<Option<Tensor>> {
         let sites = [Site::LN_FINAL_SCALE, Site::LN_FINAL_NORMALIZED];
-        if *wanted == Logits::None && !tap.watches_any(&sites) {
+        if *wanted == PosSlice::None && !tap.watches_any(&sites) {
             return Ok(None);
         }
         let normalized = self.ln_final.tapped(resid, tap, sites[0], sites[1])?.0;
-        let size = normalized.size();
-        let (batch, len, width) = (size[0], size[1], size[2]);
-        let chosen = match wanted {
-            Logits::None => return Ok(None),
-            Logits::All => normalized,
-            Logits::Last => {
-                let real = real.map(|real| real.f_narrow(1, real.size()[1] - len, len)).transpose()?;
-                let last = last_real(real.as_ref(), batch, len)?.f_to_device(self.device())?;
-                normalized.f_gather(1, &last.f_view([batch, 1, 1])?.f_expand([batch, 1, width], false)?, false)?
-            }
-            Logits::At(positions) => {
-                let place = |position: &i64| {
-                    let at = if *position < 0 { position + len } else { *position };
-                    if (0..len).contains(&at) {
-                        return Ok(at);
-                    }
-                    Err(Error::OutOfRange { what: "position".into(), index: *position, len })
-                };
-                let places: Vec<i64> = positions.iter().map(place).collect::<Result<_>>()?;
-                normalized.f_index_select(1, &Tensor::f_from_slice(&places)?.f_to_device(self.device())?)?
-            }
-        };
+        if *wanted == PosSlice::None {
+            return Ok(None);
+        }
+        let chosen = wanted.of(&normalized, 1, real)?;
         Ok(Some(self.unembed.apply(&chosen)?))
     }
 

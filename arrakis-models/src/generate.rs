@@ -1,6 +1,6 @@
 //! Text, token by token, with a key-value state so that each step costs one position.
 
-use arrakis_core::{Error, KeyValues, Logits, Model, ModelExt, Result, Stream, Tokens, answer};
+use arrakis_core::{Error, KeyValues, Model, ModelExt, PosSlice, Result, Stream, Tokens, answer};
 use tch::Tensor;
 
 /// How the next token is chosen.
@@ -88,7 +88,7 @@ pub fn generate(
     let mut step = tokens.clone();
     let room = model.dims().context.saturating_sub(tokens.positions());
     for _ in 0..sampling.max_tokens.min(room.max(1)) {
-        let mut trace = model.trace(&step).logits(Logits::Last).keep_past();
+        let mut trace = model.trace(&step).logits(PosSlice::Last).keep_past();
         if let Some(past) = &past {
             trace = trace.past(past);
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrakis_core::{Error, HookPoint, Logits, Model, ModelExt, Result, Run, Site, Tokens, Weight, loss_by_row};
+use arrakis_core::{Error, HookPoint, Model, ModelExt, PosSlice, Result, Run, Site, Tokens, Weight, loss_by_row};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Tensors, safetensors};
@@ -207,7 +207,7 @@ fn greedy_difference(model: &dyn Model, name: String, reference: &Tensor) -> Res
     let mut ids = reference.f_narrow(1, 0, GIVEN.min(len))?;
     while ids.size()[1] < len {
         let tokens = Tokens::from_tensor(&ids)?;
-        let run = model.trace(&tokens).logits(Logits::Last).run()?;
+        let run = model.trace(&tokens).logits(PosSlice::Last).run()?;
         let next = run.logits()?.f_select(1, -1)?.f_argmax(-1, true)?.f_to_device(Device::Cpu)?;
         ids = Tensor::f_cat(&[ids, next], 1)?;
     }

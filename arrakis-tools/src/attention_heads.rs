@@ -1,7 +1,7 @@
 //! Questions about what each head does, asked of its attention pattern.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Logits, Prompt, Ranking, Result, Site, TokenChoice, Tokens, Tool,
+    Answer, Axis, Context, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, TokenChoice, Tokens, Tool,
     register_tools,
 };
 use schemars::JsonSchema;
@@ -185,7 +185,7 @@ impl AttentionHeads {
         };
         let points: Vec<HookPoint> = (0..model.dims().n_layers).map(|layer| Site::PATTERN.at(layer)).collect();
         let tokens = Tokens::from_ids(ids)?;
-        let logits = if half.is_some() { Logits::All } else { Logits::None };
+        let logits = if half.is_some() { PosSlice::All } else { PosSlice::None };
         let (run, kept) = reduce::reduce(model, &tokens, logits, &points, |_, pattern| {
             let pattern = pattern.f_select(0, 0)?.f_to_kind(Kind::Double)?;
             let sums = pattern.f_sum_dim_intlist(-1, false, Kind::Double)?;

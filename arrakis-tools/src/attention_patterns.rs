@@ -1,8 +1,8 @@
 //! Questions about where heads look.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Logits, Prompt, Ranking, Result, Site, Stack, Tokens, Tool, answer,
-    register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, Stack, Tokens, Tool,
+    answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,7 @@ impl AttentionPatterns {
         let chosen: Vec<i64> = heads.iter().map(|head| *head as i64).collect();
         let chosen = Tensor::f_from_slice(&chosen)?.f_to_device(model.device())?;
         let points: Vec<HookPoint> = layers.iter().map(|layer| Site::PATTERN.at(*layer)).collect();
-        let (_, kept) = reduce::reduce(model, &Tokens::from_ids(ids)?, Logits::None, &points, |_, pattern| {
+        let (_, kept) = reduce::reduce(model, &Tokens::from_ids(ids)?, PosSlice::None, &points, |_, pattern| {
             Ok(pattern.f_select(0, 0)?.f_index_select(0, &chosen)?)
         })?;
         let patterns = points.iter().map(|point| kept.get(*point)).collect::<Result<Vec<_>>>()?;

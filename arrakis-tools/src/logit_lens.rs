@@ -1,7 +1,7 @@
 //! Questions about what the residual stream would predict if the model ended early.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Logits, ModelExt, Prompt, Ranking, Result, Series, Site, Stack,
+    Answer, Axis, Context, Error, Grid, HookPoint, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Site, Stack,
     TokenChoice, Tokens, Tool, register_tools,
 };
 use schemars::JsonSchema;
@@ -143,7 +143,7 @@ impl LogitLens {
         if self.mid {
             trace = trace.keep(Site::RESID_MID);
         }
-        let run = trace.logits(Logits::At(read.clone())).run()?;
+        let run = trace.logits(PosSlice::At(read.clone())).run()?;
         let at = Tensor::f_from_slice(&read)?.f_to_device(model.device())?;
         let stream: Vec<Tensor> = run
             .cache

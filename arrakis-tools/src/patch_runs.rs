@@ -1,7 +1,7 @@
 //! A corrupted run done again with clean activations, several patches to a pass.
 
 use arrakis_core::{
-    Cache, Context, Dims, HookPoint, Logits, Measure, Metric, ModelExt, Result, Site, Tokens, Trace, answer, edit,
+    Cache, Context, Dims, HookPoint, Measure, Metric, ModelExt, PosSlice, Result, Site, Tokens, Trace, answer, edit,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -118,7 +118,7 @@ impl<'a> PatchRuns<'a> {
     /// About how many bytes one copy of the rows holds at once in a pass.
     fn bytes(&self, dims: &Dims, kind: Kind) -> u64 {
         let pos = self.tokens.positions();
-        let wanted = if self.measure.wanted() == Logits::Last { 1 } else { pos };
+        let wanted = if self.measure.wanted() == PosSlice::Last { 1 } else { pos };
         let stream = pos * (8 * dims.d_model + 4 * dims.d_mlp + 4 * dims.n_heads * dims.d_head);
         let numbers = stream + 2 * dims.n_heads * pos * pos + 3 * wanted * dims.vocab;
         (self.tokens.batch() * numbers * kind.elt_size_in_bytes()).max(1) as u64

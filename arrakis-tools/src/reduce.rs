@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 
-use arrakis_core::{Cache, HookPoint, Logits, Model, ModelExt, Result, Run, Tokens, edit};
+use arrakis_core::{Cache, HookPoint, Model, ModelExt, PosSlice, Result, Run, Tokens, edit};
 use tch::Tensor;
 
 /// Runs over `tokens` and keeps `reduction` of the value at each of `points`.
 pub(crate) fn reduce(
     model: &dyn Model,
     tokens: &Tokens,
-    logits: Logits,
+    logits: PosSlice,
     points: &[HookPoint],
     reduction: impl Fn(HookPoint, &Tensor) -> Result<Tensor>,
 ) -> Result<(Run, Cache)> {

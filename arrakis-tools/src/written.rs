@@ -1,6 +1,6 @@
 //! What each component writes of a logit difference, at one position of each row.
 
-use arrakis_core::{HookPoint, Logits, Model, Result, Site, Tokens, Weight};
+use arrakis_core::{HookPoint, Model, PosSlice, Result, Site, Tokens, Weight};
 use tch::{Kind, Tensor};
 
 use crate::{gap, index, reduce};
@@ -55,7 +55,7 @@ impl Written {
         let scale = Site::LN_FINAL_SCALE.global();
         let components = [embeds, blocks].concat();
         let points = [&components[..], &heads, &[scale]].concat();
-        let (run, kept) = reduce::reduce(model, tokens, Logits::At(wanted), &points, |_, value| {
+        let (run, kept) = reduce::reduce(model, tokens, PosSlice::At(wanted), &points, |_, value| {
             Ok(at(value, &positions)?.f_to_kind(Kind::Double)?)
         })?;
 

@@ -18,7 +18,7 @@ pub use pictures::Pictures;
 pub mod prelude {
     pub use arrakis_bench::{Asked, Bench, Log};
     pub use arrakis_core::{
-        Answer, Cache, Context, Error, HookPoint, Logits, Metric, Model, ModelExt, Part, Prompt, Result, Run, Site,
+        Answer, Cache, Context, Error, HookPoint, Metric, Model, ModelExt, Part, PosSlice, Prompt, Result, Run, Site,
         Tokens, Tool, Weight, edit,
     };
     pub use arrakis_models::{Decoder, LoadOptions, load};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tch::Kind;
 
 use super::{Step, Trace};
-use crate::{AxisKind, Error, HookPoint, KeyValues, Logits, Model, Result, Site};
+use crate::{AxisKind, Error, HookPoint, KeyValues, Model, Result, Site};
 
 /// What a run would hold when it ends: the values it gives back, without the weights and what passes by on the way.
 ///
@@ -94,13 +94,7 @@ impl<M: Model + ?Sized> Trace<'_, M> {
             Ok(points.iter().copied().filter(|point| chosen.contains(point)).map(value).collect())
         };
         let (kept, before) = (chosen(false)?, chosen(true)?);
-        let wanted = match &self.logits {
-            _ if self.stop_at.is_some() => 0,
-            Logits::None => 0,
-            Logits::Last => 1,
-            Logits::All => pos,
-            Logits::At(positions) => positions.len() as i64,
-        };
+        let wanted = if self.stop_at.is_some() { 0 } else { self.logits.count(pos) };
         let differentiable = kept.iter().filter(|value| value.point.site != Site::TOKENS);
         let gradient_bytes = if self.metric.is_some() { differentiable.map(|value| value.bytes).sum() } else { 0 };
         let heads = [dims.n_layers, 2, dims.n_kv_heads, dims.d_head].map(|size| size as i64);

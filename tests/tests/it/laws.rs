@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use arrakis_core::{
-    Error, HookPoint, Hooks, Logits, Model, ModelExt, Pass, Result, Site, Stream, Tokens, Weight, edit, unwatched,
+    Error, HookPoint, Hooks, Model, ModelExt, Pass, PosSlice, Result, Site, Stream, Tokens, Weight, edit, unwatched,
 };
 use arrakis_models::Decoder;
 use arrakis_models::architecture::Positions;
@@ -136,8 +136,8 @@ fn fused_attention_is_explicit_attention() {
         let tokens = prompt(model, "fused", 2, LEN);
         let padded = tokens.clone().with_mask(&Tensor::from_slice2(&[[1; LEN as usize], [0, 0, 0, 1, 1, 1, 1, 1]]))?;
         for tokens in [&tokens, &padded] {
-            let fused = model.trace(tokens).logits(Logits::Last).run()?;
-            let explicit = model.trace(tokens).keep(Site::PATTERN).logits(Logits::Last).run()?;
+            let fused = model.trace(tokens).logits(PosSlice::Last).run()?;
+            let explicit = model.trace(tokens).keep(Site::PATTERN).logits(PosSlice::Last).run()?;
             assert_close(fused.logits()?, explicit.logits()?, 1e-5, "logits");
         }
         Ok(())
@@ -181,12 +181,12 @@ fn a_cached_pass_is_the_whole_pass_also_under_an_edit() {
                 continue;
             }
             let tokens = prompt(model, "cached", 2, len);
-            let whole = model.trace(&tokens).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
+            let whole = model.trace(&tokens).edit(Site::Z.at(layer), zero()).logits(PosSlice::Last).run()?;
             let first = Tokens::from_tensor(&tokens.ids().narrow(1, 0, past))?;
             let first = model.trace(&first).edit(Site::Z.at(layer), zero()).keep_past().run()?;
             let rest = Tokens::from_tensor(&tokens.ids().narrow(1, past, len - past))?;
             let past = first.past.expect("it was asked for");
-            let rest = model.trace(&rest).past(&past).edit(Site::Z.at(layer), zero()).logits(Logits::Last).run()?;
+            let rest = model.trace(&rest).past(&past).edit(Site::Z.at(layer), zero()).logits(PosSlice::Last).run()?;
             assert_close(whole.logits()?, rest.logits()?, 1e-5, "logits");
         }
         Ok(())
@@ -197,16 +197,16 @@ fn a_cached_pass_is_the_whole_pass_also_under_an_edit() {
 fn a_padded_prompt_is_the_prompt_on_either_side_and_cached() {
     everywhere(Kind::Float, |model| {
         let short = prompt(model, "short", 1, LEN - 3);
-        let alone = model.trace(&short).logits(Logits::Last).run()?;
-        let alone_watched = model.trace(&short).logits(Logits::Last).keep("*").run()?;
+        let alone = model.trace(&short).logits(PosSlice::Last).run()?;
+        let alone_watched = model.trace(&short).logits(PosSlice::Last).keep("*").run()?;
         let pad = Tensor::zeros([1, 3], (Kind::Int64, tch::Device::Cpu));
         let real = Tensor::ones([1, LEN - 3], (Kind::Int64, tch::Device::Cpu));
         for left in [true, false] {
             let joined = |a: &Tensor, b: &Tensor| if left { Tensor::cat(&[a, b], 1) } else { Tensor::cat(&[b, a], 1) };
             let padded = Tokens::from_tensor(&joined(&pad, short.ids()))?.with_mask(&joined(&pad, &real))?;
-            let run = model.trace(&padded).logits(Logits::Last).run()?;
+            let run = model.trace(&padded).logits(PosSlice::Last).run()?;
             assert_close(alone.logits()?, run.logits()?, 1e-5, format!("left {left}"));
-            let run = model.trace(&padded).logits(Logits::Last).keep("*").run()?;
+            let run = model.trace(&padded).logits(PosSlice::Last).keep("*").run()?;
             assert_close(alone_watched.logits()?, run.logits()?, 1e-5, format!("watched, left {left}"));
             for (point, value) in run.cache.iter().filter(|(point, _)| point.site != Site::ATTN_SCORES) {
                 assert_eq!(value.isfinite().all().int64_value(&[]), 1, "{point} has pads that are not finite");
@@ -230,9 +230,9 @@ fn a_batch_is_its_rows() {
             assert!(rotates_alike(model, long, short));
             let (long, short) = (prompt(model, "long", 1, long), prompt(model, "short", 1, short));
             let rows = [long.row(0)?, short.row(0)?];
-            let batch = model.trace(&Tokens::from_rows(&rows)?).logits(Logits::Last).run()?.logits.expect("logits");
+            let batch = model.trace(&Tokens::from_rows(&rows)?).logits(PosSlice::Last).run()?.logits.expect("logits");
             for (row, single) in [long, short].iter().enumerate() {
-                let single = model.trace(single).logits(Logits::Last).run()?;
+                let single = model.trace(single).logits(PosSlice::Last).run()?;
                 assert_close(&batch.narrow(0, row as i64, 1), single.logits()?, 1e-5, format!("row {row}"));
             }
         }
@@ -245,12 +245,12 @@ fn wanted_logits_are_those_positions_of_all_logits() {
     everywhere(Kind::Double, |model| {
         let tokens = prompt(model, "wanted", 2, LEN);
         let all = model.trace(&tokens).run()?;
-        let last = model.trace(&tokens).logits(Logits::Last).run()?;
-        let some = model.trace(&tokens).logits(Logits::At(vec![0, -2])).run()?;
+        let last = model.trace(&tokens).logits(PosSlice::Last).run()?;
+        let some = model.trace(&tokens).logits(PosSlice::At(vec![0, -2])).run()?;
         assert_close(&all.logits()?.narrow(1, LEN - 1, 1), last.logits()?, 1e-12, "last");
         let both = Tensor::cat(&[all.logits()?.narrow(1, 0, 1), all.logits()?.narrow(1, LEN - 2, 1)], 1);
         assert_close(&both, some.logits()?, 1e-12, "some");
-        assert!(model.trace(&tokens).logits(Logits::None).run()?.logits.is_none());
+        assert!(model.trace(&tokens).logits(PosSlice::None).run()?.logits.is_none());
         Ok(())
     });
 }
@@ -370,7 +370,7 @@ fn passes_that_make_no_sense_are_refused_by_name() {
         assert!(message(model.trace(&tokens).edit(Site::MLP_POST.at(0), shape).run()).contains("keeps shape"));
         let no_heads = edit::head(0, edit::zero());
         assert!(message(model.trace(&tokens).edit(Site::RESID_PRE.at(0), no_heads).run()).contains("wants a head"));
-        assert!(message(model.trace(&tokens).logits(Logits::At(vec![LEN])).run()).contains("out of range"));
+        assert!(message(model.trace(&tokens).logits(PosSlice::At(vec![LEN])).run()).contains("out of range"));
         let positions = Tensor::from_slice(&[-1_i64; LEN as usize]).unsqueeze(0);
         assert!(message(model.trace(&tokens).positions(&positions).run()).contains("negative"));
         assert!(message(model.trace(&tokens).positions(&positions.narrow(1, 0, 2)).run()).contains("positions"));
@@ -397,7 +397,7 @@ fn a_prompt_beyond_the_context_is_refused_unless_the_rotation_stretches() {
             return Ok(());
         }
         let tokens = prompt(model, "long", 1, context + 1);
-        let run = model.trace(&tokens).logits(Logits::Last).run();
+        let run = model.trace(&tokens).logits(PosSlice::Last).run();
         let stretches = matches!(
             &model.architecture().positions,
             arrakis_models::architecture::Positions::Rotary(rope) if rope.depends_on_length()

@@ -1,6 +1,6 @@
 //! What a run would hold, said before it runs, is what it then holds.
 
-use arrakis_core::{Cache, Logits, ModelExt, Site, Tokens};
+use arrakis_core::{Cache, ModelExt, PosSlice, Site, Tokens};
 use tch::{Kind, Tensor};
 
 use crate::families::loaded;
@@ -54,7 +54,7 @@ fn a_plan_follows_what_the_run_is() {
     assert_eq!(plan.bytes(), plan.kept_bytes() + plan.gradient_bytes + plan.logits_bytes);
 
     let past = model.trace(&tokens).keep_past().run().unwrap().past.unwrap();
-    let trace = || model.trace(&tokens).past(&past).keep("*").keep_past().logits(Logits::Last);
+    let trace = || model.trace(&tokens).past(&past).keep("*").keep_past().logits(PosSlice::Last);
     let (plan, run) = (trace().plan().unwrap(), trace().run().unwrap());
     assert_eq!((plan.kept_bytes(), plan.logits_bytes), (sum(&run.cache), bytes(run.logits().unwrap())));
     let pairs = run.past.unwrap().layers;
@@ -63,7 +63,7 @@ fn a_plan_follows_what_the_run_is() {
     let trace = || model.trace(&tokens).keep("*").stop_at(1);
     let (plan, run) = (trace().plan().unwrap(), trace().run().unwrap());
     assert_eq!((plan.kept_bytes(), plan.logits_bytes), (sum(&run.cache), 0));
-    let rest = || model.trace(&tokens).keep("*").start_at(1, &run.residual).logits(Logits::At(vec![0, 2]));
+    let rest = || model.trace(&tokens).keep("*").start_at(1, &run.residual).logits(PosSlice::At(vec![0, 2]));
     let (plan, run) = (rest().plan().unwrap(), rest().run().unwrap());
     assert_eq!((plan.kept_bytes(), plan.logits_bytes), (sum(&run.cache), bytes(run.logits().unwrap())));
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use arrakis_core::{Logits, Model, ModelExt, Site, Tokens, answer::numbers, loss_by_row};
+use arrakis_core::{Model, ModelExt, PosSlice, Site, Tokens, answer::numbers, loss_by_row};
 use arrakis_models::{Decoder, LoadOptions, greedy, load};
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -74,7 +74,7 @@ fn smollm2_says_what_transformers_says() {
         assert_eq!(given, ids(&case["ids"]), "{prompt}");
         let tokens = Tokens::from_ids(&given).unwrap();
         let pattern = Site::PATTERN.at(0);
-        let run = model.trace(&tokens).keep(pattern).keep(Site::RESID_POST).logits(Logits::Last).run().unwrap();
+        let run = model.trace(&tokens).keep(pattern).keep(Site::RESID_POST).logits(PosSlice::Last).run().unwrap();
         let last = run.logits().unwrap().get(0).get(0);
         let close = |found: &Tensor, name: &str, bound: f64| {
             let wanted = answer(&tensors, &format!("{number}.{name}"));

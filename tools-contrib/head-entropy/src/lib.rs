@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use arrakis_core::{
-    Answer, Axis, Context, Grid, Logits, ModelExt, Prompt, Result, Site, Tool, answer, edit, register_tools,
+    Answer, Axis, Context, Grid, ModelExt, PosSlice, Prompt, Result, Site, Tool, answer, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ impl Tool for HeadEntropy {
             rows.borrow_mut().push(spread(pattern, &real)?);
             Ok(pattern.shallow_clone())
         });
-        model.trace(&tokens).edit(Site::PATTERN, reduce).logits(Logits::None).run()?;
+        model.trace(&tokens).edit(Site::PATTERN, reduce).logits(PosSlice::None).run()?;
         let heads = Tensor::f_stack(&rows.into_inner(), 0)?;
         let dims = model.dims();
         let (layers, columns) = (Axis::indices("layer", dims.n_layers), Axis::indices("head", dims.n_heads));

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::{Hooks, PosSlice, Unwatched};
+use crate::{Hooks, PosSlice, Result, Unwatched};
 
 /// What a pass starts from.
 #[derive(Debug)]
@@ -33,11 +33,43 @@ impl KeyValues {
         self.positions.size().last().copied().unwrap_or(0)
     }
 
+    /// What was seen before a position: views, nothing is copied.
+    pub fn before(&self, position: i64) -> Result<Self> {
+        let layer = |(k, v): &(Tensor, Tensor)| Ok((k.f_narrow(2, 0, position)?, v.f_narrow(2, 0, position)?));
+        Ok(Self {
+            layers: self.layers.iter().map(layer).collect::<Result<_>>()?,
+            positions: self.positions.f_narrow(1, 0, position)?,
+            mask: self.mask.as_ref().map(|mask| mask.f_narrow(1, 0, position)).transpose()?,
+        })
+    }
+
+    /// The same for a batch that holds all rows `copies` times, one after the other; views where there is one row.
+    pub fn copies(&self, copies: i64) -> Result<Self> {
+        let layer = |(k, v): &(Tensor, Tensor)| Ok((repeated(k, copies)?, repeated(v, copies)?));
+        Ok(Self {
+            layers: self.layers.iter().map(layer).collect::<Result<_>>()?,
+            positions: repeated(&self.positions, copies)?,
+            mask: self.mask.as_ref().map(|mask| repeated(mask, copies)).transpose()?,
+        })
+    }
+
     /// Whether no position was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// All rows of `value`, `copies` times one after the other; a view where there is one row.
+pub(crate) fn repeated(value: &Tensor, copies: i64) -> Result<Tensor> {
+    let mut size = value.size();
+    if size[0] == 1 {
+        size[0] = copies;
+        return Ok(value.f_expand(&size[..], false)?);
+    }
+    let mut repeats = vec![1; size.len()];
+    repeats[0] = copies;
+    Ok(value.f_repeat(&repeats[..])?)
 }
 
 /// A request for one pass.

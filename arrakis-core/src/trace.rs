@@ -4,9 +4,9 @@ mod plan;
 
 use std::collections::HashMap;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-use crate::edit::Edit;
+use crate::edit::{Edit, Text};
 use crate::{Cache, Error, HookPoint, Hooks, Input, KeyValues, Model, Pass, PosSlice, Result, Selector, Tokens};
 
 pub use plan::{Plan, PlannedValue};
@@ -14,7 +14,7 @@ pub use plan::{Plan, PlannedValue};
 type MetricFn<'a> = Box<dyn FnOnce(&Tensor) -> Result<Tensor> + 'a>;
 
 enum Step<'a> {
-    Keep(Selector),
+    Keep(Selector, PosSlice),
     KeepBefore(Selector),
     Edit(Selector, Edit<'a>),
 }
@@ -32,6 +32,8 @@ pub struct Trace<'a, M: Model + ?Sized> {
     past: Option<&'a KeyValues>,
     keep_past: bool,
     logits: PosSlice,
+    text: Text,
+    kept_on: Option<Device>,
     metric: Option<MetricFn<'a>>,
 }
 
@@ -78,13 +80,28 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
             past: None,
             keep_past: false,
             logits: PosSlice::All,
+            text: Text::Whole,
+            kept_on: None,
             metric: None,
         }
     }
 
     /// Keeps what flows on from the chosen points, after the edits there.
-    pub fn keep(mut self, points: impl Into<Selector>) -> Self {
-        self.steps.push(Step::Keep(points.into()));
+    pub fn keep(self, points: impl Into<Selector>) -> Self {
+        self.keep_slice(points, PosSlice::All)
+    }
+
+    /// As [`keep`](Trace::keep), at the wanted positions only (of scores and patterns: the queries).
+    ///
+    /// The rest is freed as the run goes on. Of a point that is chosen more than once, the last choice holds.
+    pub fn keep_slice(mut self, points: impl Into<Selector>, wanted: PosSlice) -> Self {
+        self.steps.push(Step::Keep(points.into(), wanted));
+        self
+    }
+
+    /// Moves what is kept to `device` as it comes, so that it leaves the memory of the model's device.
+    pub fn keep_on(mut self, device: Device) -> Self {
+        self.kept_on = Some(device);
         self
     }
 
@@ -143,6 +160,12 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
         self
     }
 
+    /// Lets the positions of edits count in the whole text, of which this run sees a part.
+    pub fn part_of(mut self, text: Text) -> Self {
+        self.text = text;
+        self
+    }
+
     /// Runs.
     pub fn run(self) -> Result<Run> {
         let record = self.metric.is_some();
@@ -150,7 +173,8 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
     }
 
     fn run_once(self, record: bool) -> Result<Run> {
-        let mut watch = Watch { record, ..Watch::default() };
+        let (mask, on) = (self.tokens.mask(), self.kept_on);
+        let mut watch = Watch { record, mask, on, text: self.text, ..Watch::default() };
         let points = self.visited_points();
         for step in self.steps {
             watch.add(step, &points)?;
@@ -168,10 +192,11 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
             record,
         })?;
         watch.all_visited()?;
+        let (cache, slices) = (watch.kept, watch.cuts);
         let mut run = Run {
             logits: output.logits,
             residual: output.residual,
-            cache: watch.kept,
+            cache,
             before: watch.before,
             gradients: Cache::new(),
             metric: None,
@@ -179,6 +204,12 @@ impl<'a, M: Model + ?Sized> Trace<'a, M> {
         };
         if let Some(metric) = self.metric {
             run.differentiate(metric)?;
+            // A gradient wants the value that flowed on, so what is kept is cut only now.
+            let cut = |point: HookPoint, value: &Tensor| {
+                finish(point, value, slices.get(&point).unwrap_or(&PosSlice::All), mask, on)
+            };
+            run.cache = mapped(&run.cache, cut)?;
+            run.gradients = mapped(&run.gradients, cut)?;
         }
         Ok(run)
     }
@@ -220,23 +251,42 @@ impl Run {
         self.metric = Some(value.f_detach()?.f_to_kind(tch::Kind::Double)?.f_double_value(&[])?);
         self.logits = self.logits.take().map(|logits| logits.f_detach()).transpose()?;
         self.residual = self.residual.f_detach()?;
-        self.cache = detached(&self.cache)?;
-        self.before = detached(&self.before)?;
+        self.cache = mapped(&self.cache, |_, value| Ok(value.f_detach()?))?;
+        self.before = mapped(&self.before, |_, value| Ok(value.f_detach()?))?;
         Ok(())
     }
 }
 
-fn detached(cache: &Cache) -> Result<Cache> {
-    let mut cut = Cache::new();
+fn mapped(cache: &Cache, map: impl Fn(HookPoint, &Tensor) -> Result<Tensor>) -> Result<Cache> {
+    let mut found = Cache::new();
     for (point, value) in cache.iter() {
-        cut.insert(point, value.f_detach()?);
+        found.insert(point, map(point, value)?);
     }
-    Ok(cut)
+    Ok(found)
+}
+
+/// The wanted positions of a value, on the wanted device.
+fn finish(
+    point: HookPoint,
+    value: &Tensor,
+    wanted: &PosSlice,
+    mask: Option<&Tensor>,
+    on: Option<Device>,
+) -> Result<Tensor> {
+    let cut = match (wanted, point.site.pos_dimension()) {
+        (PosSlice::All, _) => value.shallow_clone(),
+        (wanted, Some(dimension)) => wanted.of(value, dimension, mask)?,
+        (_, None) => {
+            let why = "has no positions to choose from; keep it whole".into();
+            return Err(Error::Invalid { what: format!("`{point}`"), why });
+        }
+    };
+    Ok(on.map_or_else(|| Ok(cut.shallow_clone()), |device| cut.f_to_device(device))?)
 }
 
 #[derive(Default)]
 struct Slot {
-    keep: bool,
+    keep: Option<PosSlice>,
     keep_before: bool,
     edits: Vec<usize>,
     visited: bool,
@@ -249,15 +299,20 @@ struct Watch<'a> {
     edits: Vec<Edit<'a>>,
     kept: Cache,
     before: Cache,
+    /// What is still to be cut of what is kept, where gradients are taken.
+    cuts: HashMap<HookPoint, PosSlice>,
+    mask: Option<&'a Tensor>,
+    on: Option<Device>,
+    text: Text,
     record: bool,
 }
 
 impl<'a> Watch<'a> {
     fn add(&mut self, step: Step<'a>, points: &[HookPoint]) -> Result<()> {
         match step {
-            Step::Keep(selector) => {
+            Step::Keep(selector, wanted) => {
                 for point in selector.resolve(points)? {
-                    self.slots.entry(point).or_default().keep = true;
+                    self.slots.entry(point).or_default().keep = Some(wanted.clone());
                 }
             }
             Step::KeepBefore(selector) => {
@@ -299,14 +354,19 @@ impl Hooks for Watch<'_> {
             self.before.insert(point, value.shallow_clone());
         }
         for edit in &slot.edits {
-            value = self.edits[*edit].apply(point, &value)?;
+            value = self.edits[*edit].apply_in(self.text, point, &value)?;
         }
-        if slot.keep {
+        if let Some(wanted) = &slot.keep {
             // What nothing watched leads to has no gradient yet: it becomes a leaf.
             if self.record && !value.requires_grad() && value.is_floating_point() {
                 value = value.f_detach()?.f_set_requires_grad(true)?;
             }
-            self.kept.insert(point, value.shallow_clone());
+            if self.record {
+                self.kept.insert(point, value.shallow_clone());
+                self.cuts.insert(point, wanted.clone());
+            } else {
+                self.kept.insert(point, finish(point, &value, wanted, self.mask, self.on)?);
+            }
         }
         Ok(value)
     }

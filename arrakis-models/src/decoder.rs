@@ -150,8 +150,8 @@ impl Decoder {
             let why = format!("it has {:?} rows and positions where the pass has {batch} rows", past.positions.size());
             return Err(Error::Invalid { what: "key-value state".into(), why });
         }
-        if (pass.past.is_some() || pass.keep_past) && (pass.start_at > 0 || stop < n_layers) {
-            let why = "keys and values are kept by passes through the whole model only".into();
+        if pass.keep_past && (pass.start_at > 0 || stop < n_layers) {
+            let why = "a pass through the whole model gives it, and this one leaves blocks out".into();
             return Err(Error::Invalid { what: "key-value state".into(), why });
         }
         Ok(pass.start_at..stop)

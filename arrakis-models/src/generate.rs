@@ -1,114 +1,238 @@
-//! Text, token by token, with a key-value state so that each step costs one position.
+//! Text, token by token, with a key-value state so that each step costs one position; hooks watch every step.
 
-use arrakis_core::{Error, KeyValues, Model, ModelExt, PosSlice, Result, Stream, Tokens, answer};
-use tch::Tensor;
+use std::cell::RefCell;
 
-/// How the next token is chosen.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
-    /// How many tokens at most; generation also ends where the context does.
-    pub max_tokens: usize,
-    /// Divides the logits; 0 always takes the likeliest token.
-    pub temperature: f64,
-    /// Chooses among this many of the likeliest tokens only.
-    pub top_k: Option<usize>,
-    /// Chooses among the likeliest tokens that hold this much probability together (Holtzman et al. 2020).
-    pub top_p: Option<f64>,
-    /// The seed of the choices.
-    pub seed: u64,
-    /// Tokens that end a row.
-    pub stop: Vec<i64>,
+use arrakis_core::{
+    AxisKind, Cache, Edit, Error, HookPoint, KeyValues, Model, ModelExt, PosSlice, Result, Run, Selector, Site, Stream,
+    Text, Tokens, answer, edit,
+};
+use tch::{Kind, Tensor};
+
+use crate::sampling::Sampling;
+
+/// A continuation being described; [`run`](Generation::run) does it.
+///
+/// Edits hold in every step: one of all positions changes each position once, as it comes, and [`edit::position`] counts
+/// in the whole text (padding counted), the tokens to come included. What is generated is therefore what a run over the
+/// whole text so far would give under the same edits, as long as an edit treats each position on its own; those that
+/// mix positions ([`edit::mean`]) are refused. Under rotations that depend on the length of the text (dynamic, longrope)
+/// a step is computed at the length of its moment.
+#[must_use = "nothing is generated until it is run"]
+pub struct Generation<'a> {
+    model: &'a dyn Model,
+    tokens: &'a Tokens,
+    sampling: Sampling,
+    edits: Vec<(Selector, RefCell<Edit<'a>>)>,
+    keep: Vec<Selector>,
+    prompt_kept: bool,
 }
 
-impl Default for Sampling {
-    /// Twenty tokens, each the likeliest.
-    fn default() -> Self {
-        Self { max_tokens: 20, temperature: 0.0, top_k: None, top_p: None, seed: 0, stop: Vec::new() }
+/// What a generation gives.
+#[derive(Debug)]
+pub struct Generated {
+    /// The new tokens of each row, the one that ended it included.
+    pub rows: Vec<Vec<i64>>,
+    /// Prompt and new tokens; the mask leaves out padding, and what lies behind the end of a row.
+    pub tokens: Tokens,
+    /// What was kept, of every token in `tokens` that the context holds, or of the new ones only.
+    ///
+    /// Keys that a query cannot see have the pattern 0 and the score minus infinity, as in a run over the whole text.
+    pub cache: Cache,
+}
+
+impl<'a> Generation<'a> {
+    /// Twenty tokens after `tokens`, each the likeliest; rows may be padded on either side.
+    pub fn new(model: &'a dyn Model, tokens: &'a Tokens) -> Self {
+        let (edits, keep) = (Vec::new(), Vec::new());
+        Self { model, tokens, sampling: Sampling::default(), edits, keep, prompt_kept: true }
+    }
+
+    /// Chooses tokens in that way.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// Edits the chosen points in every step; edits of one point follow each other in the order given.
+    pub fn edit(mut self, points: impl Into<Selector>, edit: Edit<'a>) -> Self {
+        self.edits.push((points.into(), RefCell::new(edit)));
+        self
+    }
+
+    /// Keeps what flows on from the chosen points, of the prompt and of every new token.
+    ///
+    /// The last token is run for that, although nothing comes after it.
+    pub fn keep(mut self, points: impl Into<Selector>) -> Self {
+        self.keep.push(points.into());
+        self
+    }
+
+    /// Leaves the prompt out of what is kept.
+    pub fn new_tokens_only(mut self) -> Self {
+        self.prompt_kept = false;
+        self
+    }
+
+    /// Generates; `each` sees the row and the token of every step as it comes.
+    pub fn run(self, mut each: impl FnMut(usize, i64) -> Result<()>) -> Result<Generated> {
+        self.sampling.check()?;
+        let rows = self.tokens.batch();
+        let stream = |row| Stream::new(self.sampling.seed, &format!("generate row {row}"));
+        let mut streams: Vec<Stream> = (0..rows).map(stream).collect();
+        let mut text = Written::new(self.tokens)?;
+        let mut pieces = Vec::new();
+        let mut past: Option<KeyValues> = None;
+        let context = self.model.dims().context;
+        let room = context.saturating_sub(self.tokens.positions()).max(1);
+        for _ in 0..self.sampling.max_tokens.min(room) {
+            let run = self.step(&text, past.as_ref(), PosSlice::Last)?;
+            let logits = answer::numbers(run.logits()?)?;
+            let vocab = logits.len() / rows;
+            for row in text.open() {
+                let token = self.sampling.choose(&logits[row * vocab..(row + 1) * vocab], &mut streams[row]);
+                each(row, token)?;
+                text.add(row, token, self.sampling.stop.contains(&token));
+            }
+            text.close_step();
+            self.take(run.cache, past.is_some(), &mut pieces);
+            past = run.past;
+            if text.open().is_empty() {
+                break;
+            }
+        }
+        if !self.keep.is_empty() && past.is_some() && text.len() <= context as i64 {
+            let run = self.step(&text, past.as_ref(), PosSlice::None)?;
+            self.take(run.cache, true, &mut pieces);
+        }
+        for (points, edit) in &self.edits {
+            if past.is_some() && !edit.borrow().reached() {
+                let why = "it changes a position, key or row that this text never had".to_owned();
+                return Err(Error::Invalid { what: format!("the edit at {points:?}"), why });
+            }
+        }
+        Ok(Generated { cache: joined(&pieces)?, tokens: text.tokens()?, rows: text.new })
+    }
+
+    /// Runs what has not been run of the text.
+    fn step(&self, text: &Written<'_>, past: Option<&KeyValues>, wanted: PosSlice) -> Result<Run> {
+        let tokens = if past.is_some() { text.last()? } else { text.prompt.clone() };
+        let trace = self.model.trace(&tokens).logits(wanted).keep_past();
+        let trace = trace.part_of(Text::Growing { first: past.map_or(0, KeyValues::len) });
+        let edits = self.edits.iter();
+        let trace = edits.fold(trace, |trace, (points, edit)| trace.edit(points.clone(), edit::lent(edit)));
+        let kept = self.keep.iter().filter(|_| self.prompt_kept || past.is_some());
+        let trace = kept.fold(trace, |trace, points| trace.keep(points.clone()));
+        match past {
+            Some(past) => trace.past(past).run(),
+            None => trace.run(),
+        }
+    }
+
+    fn take(&self, cache: Cache, later: bool, pieces: &mut Vec<Cache>) {
+        if later || self.prompt_kept {
+            pieces.push(cache);
+        }
     }
 }
 
-impl Sampling {
-    fn check(&self) -> Result<()> {
-        let refuse = |what: &str, why: &str| Err(Error::Invalid { what: what.into(), why: why.into() });
-        if !self.temperature.is_finite() || self.temperature < 0.0 {
-            return refuse("temperature", "it is 0 or a positive number");
+/// The text as it grows.
+struct Written<'a> {
+    prompt: &'a Tokens,
+    new: Vec<Vec<i64>>,
+    ended: Vec<bool>,
+    /// Which rows each step has written to.
+    steps: Vec<Vec<bool>>,
+}
+
+impl<'a> Written<'a> {
+    fn new(prompt: &'a Tokens) -> Result<Self> {
+        let rows = prompt.batch();
+        if rows == 0 {
+            return Err(Error::EmptyPrompt);
         }
-        if self.top_k == Some(0) {
-            return refuse("top_k", "it is at least 1");
-        }
-        if self.top_p.is_some_and(|mass| !(mass > 0.0 && mass <= 1.0)) {
-            return refuse("top_p", "it is above 0 and at most 1");
-        }
-        Ok(())
+        Ok(Self { prompt, new: vec![Vec::new(); rows], ended: vec![false; rows], steps: Vec::new() })
     }
 
-    /// The next token of a row from its logits.
-    fn choose(&self, logits: &[f64], stream: &mut Stream) -> i64 {
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        if self.temperature == 0.0 {
-            // The first of equals, as LibTorch's `argmax` has it.
-            return order.into_iter().rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap_or(0) as i64;
-        }
-        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        order.truncate(self.top_k.unwrap_or(usize::MAX));
-        let greatest = logits[order[0]];
-        let weights: Vec<f64> = order.iter().map(|id| ((logits[*id] - greatest) / self.temperature).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let mut mass = 0.0;
-        let kept = weights.iter().position(|weight| {
-            mass += weight / total;
-            self.top_p.is_some_and(|wanted| mass >= wanted)
-        });
-        let kept = kept.map_or(weights.len(), |last| last + 1);
-        let mut draw = stream.uniform() * weights[..kept].iter().sum::<f64>();
-        let chosen = weights[..kept].iter().position(|weight| {
-            draw -= weight;
-            draw < 0.0
-        });
-        order[chosen.unwrap_or(kept - 1)] as i64
+    fn open(&self) -> Vec<usize> {
+        (0..self.ended.len()).filter(|row| !self.ended[*row]).collect()
     }
+
+    fn add(&mut self, row: usize, token: i64, ends: bool) {
+        self.new[row].push(token);
+        self.ended[row] = ends;
+    }
+
+    fn close_step(&mut self) {
+        let len = self.steps.len() + 1;
+        self.steps.push(self.new.iter().map(|row| row.len() == len).collect());
+    }
+
+    fn len(&self) -> i64 {
+        (self.prompt.positions() + self.steps.len()) as i64
+    }
+
+    /// The last token of each row; of one that has ended, the token that ended it.
+    fn last(&self) -> Result<Tokens> {
+        let last: Vec<i64> = self.new.iter().map(|row| row.last().copied().unwrap_or(0)).collect();
+        Tokens::from_tensor(&Tensor::f_from_slice(&last)?.f_view([last.len() as i64, 1])?)
+    }
+
+    fn tokens(&self) -> Result<Tokens> {
+        let (rows, steps) = (self.new.len() as i64, self.steps.len() as i64);
+        let row = |row: &Vec<i64>| (0..self.steps.len()).map(|step| row.get(step).copied().unwrap_or(0)).collect();
+        let ids: Vec<i64> = self.new.iter().flat_map(|ids| -> Vec<i64> { row(ids) }).collect();
+        let real: Vec<bool> =
+            (0..self.new.len()).flat_map(|row| self.steps.iter().map(move |step| step[row])).collect();
+        let (ids, real) = (Tensor::f_from_slice(&ids)?, Tensor::f_from_slice(&real)?);
+        let before = match self.prompt.mask() {
+            Some(mask) => mask.shallow_clone(),
+            None => self.prompt.ids().f_ones_like()?.f_to_kind(Kind::Bool)?,
+        };
+        let ids = Tensor::f_cat(&[self.prompt.ids(), &ids.f_view([rows, steps])?], 1)?;
+        let real = Tensor::f_cat(&[&before, &real.f_view([rows, steps])?], 1)?;
+        Tokens::from_tensor(&ids)?.with_mask(&real)
+    }
+}
+
+/// The values of all steps, one after the other; keys that came later are filled in.
+fn joined(pieces: &[Cache]) -> Result<Cache> {
+    let mut whole = Cache::new();
+    let points: Vec<HookPoint> = pieces.first().map(|cache| cache.points().to_vec()).unwrap_or_default();
+    for point in points {
+        let values: Vec<&Tensor> = pieces.iter().map(|cache| cache.get(point)).collect::<Result<_>>()?;
+        let value = match (point.site.pos_dimension(), point.site.dimension(AxisKind::Key)) {
+            (Some(pos), None) => Tensor::f_cat(&values, pos as i64)?,
+            (Some(query), Some(key)) => {
+                let keys = values.last().map_or(0, |value| value.size()[key]);
+                let unseen = if point.site == Site::ATTN_SCORES { f64::NEG_INFINITY } else { 0.0 };
+                let filled = values.iter().map(|value| {
+                    let mut missing = value.size();
+                    missing[key] = keys - missing[key];
+                    let fill = Tensor::f_full(&missing[..], unseen, (value.kind(), value.device()))?;
+                    Ok(Tensor::f_cat(&[*value, &fill], key as i64)?)
+                });
+                Tensor::f_cat(&filled.collect::<Result<Vec<Tensor>>>()?, query as i64)?
+            }
+            (None, _) => {
+                let why = "has no positions, so there is nothing to keep of a growing text".into();
+                return Err(Error::Invalid { what: format!("`{point}`"), why });
+            }
+        };
+        whole.insert(point, value);
+    }
+    Ok(whole)
 }
 
 /// Continues each row of `tokens` and gives the new tokens of each, the one that ended it included.
 ///
-/// `each` sees the row and the token of every step as it comes. Rows may be padded on either side.
+/// `each` sees the row and the token of every step as it comes. For hooks, see [`Generation`].
 pub fn generate(
     model: &dyn Model,
     tokens: &Tokens,
     sampling: &Sampling,
-    mut each: impl FnMut(usize, i64) -> Result<()>,
+    each: impl FnMut(usize, i64) -> Result<()>,
 ) -> Result<Vec<Vec<i64>>> {
-    sampling.check()?;
-    let rows = tokens.batch();
-    let mut streams: Vec<Stream> =
-        (0..rows).map(|row| Stream::new(sampling.seed, &format!("generate row {row}"))).collect();
-    let mut new: Vec<Vec<i64>> = vec![Vec::new(); rows];
-    let mut open = vec![true; rows];
-    let mut past: Option<KeyValues> = None;
-    let mut step = tokens.clone();
-    let room = model.dims().context.saturating_sub(tokens.positions());
-    for _ in 0..sampling.max_tokens.min(room.max(1)) {
-        let mut trace = model.trace(&step).logits(PosSlice::Last).keep_past();
-        if let Some(past) = &past {
-            trace = trace.past(past);
-        }
-        let run = trace.run()?;
-        let logits = answer::numbers(run.logits()?)?;
-        let vocab = logits.len() / rows;
-        for row in (0..rows).filter(|row| open[*row]).collect::<Vec<_>>() {
-            let token = sampling.choose(&logits[row * vocab..(row + 1) * vocab], &mut streams[row]);
-            new[row].push(token);
-            each(row, token)?;
-            open[row] = !sampling.stop.contains(&token);
-        }
-        if open.iter().all(|open| !open) {
-            break;
-        }
-        past = run.past;
-        let last: Vec<i64> = new.iter().map(|row| row.last().copied().unwrap_or(0)).collect();
-        step = Tokens::from_tensor(&Tensor::f_from_slice(&last)?.f_view([rows as i64, 1])?)?;
-    }
-    Ok(new)
+    Ok(Generation::new(model, tokens).sampling(sampling.clone()).run(each)?.rows)
 }
 
 /// The greedy continuation of one row of ids.
@@ -116,27 +240,4 @@ pub fn greedy(model: &dyn Model, ids: &[i64], max_tokens: usize) -> Result<Vec<i
     let sampling = Sampling { max_tokens, ..Sampling::default() };
     let rows = generate(model, &Tokens::from_ids(ids)?, &sampling, |_, _| Ok(()))?;
     Ok(rows.into_iter().flatten().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Sampling;
-    use arrakis_core::Stream;
-
-    #[test]
-    fn top_k_and_top_p_leave_only_the_likeliest() {
-        let logits = [1.0, 3.0, 2.0, -1.0];
-        let drawn = |sampling: &Sampling| {
-            let mut stream = Stream::new(3, "draws");
-            let mut seen: Vec<i64> = (0..200).map(|_| sampling.choose(&logits, &mut stream)).collect();
-            seen.sort_unstable();
-            seen.dedup();
-            seen
-        };
-        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
-        assert_eq!(drawn(&Sampling { top_k: Some(2), ..sampling.clone() }), [1, 2]);
-        assert_eq!(drawn(&Sampling { top_p: Some(0.5), ..sampling.clone() }), [1]);
-        assert_eq!(drawn(&sampling), [0, 1, 2, 3]);
-        assert_eq!(drawn(&Sampling::default()), [1]);
-    }
 }

@@ -1,12 +1,12 @@
 //! What a described run would hold in memory, known before anything runs.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde::Serialize;
 use tch::Kind;
 
 use super::{Step, Trace};
-use crate::{AxisKind, Error, HookPoint, KeyValues, Model, Result, Site};
+use crate::{AxisKind, Error, HookPoint, KeyValues, Model, PosSlice, Result, Site};
 
 /// What a run would hold when it ends: the values it gives back, without the weights and what passes by on the way.
 ///
@@ -75,23 +75,30 @@ impl<M: Model + ?Sized> Trace<'_, M> {
         };
         let (dims, kind) = (self.model.dims(), self.model.kind());
         let seen = self.past.map_or(0, KeyValues::len);
-        let value = |point: HookPoint| {
-            let axes = point.site.axes().iter().zip(point.shape(dims, batch, pos));
-            let shape: Vec<i64> =
-                axes.map(|(axis, len)| if *axis == AxisKind::Key { len + seen } else { len }).collect();
+        let value = |(point, slice): (HookPoint, &PosSlice)| {
+            let sliced = point.site.pos_dimension();
+            let axes = point.site.axes().iter().zip(point.shape(dims, batch, pos)).enumerate();
+            let len = |(dimension, (axis, len)): (usize, (&AxisKind, i64))| match axis {
+                AxisKind::Key => len + seen,
+                _ if Some(dimension) == sliced => slice.count(len),
+                _ => len,
+            };
+            let shape: Vec<i64> = axes.map(len).collect();
             PlannedValue { point, bytes: bytes(&shape, kind_at(point.site, kind)), shape }
         };
         let points = self.visited_points();
         let chosen = |before: bool| -> Result<Vec<PlannedValue>> {
-            let mut chosen = HashSet::new();
+            let mut chosen = HashMap::new();
             for step in &self.steps {
-                match step {
-                    Step::Keep(selector) if !before => chosen.extend(selector.resolve(&points)?),
-                    Step::KeepBefore(selector) if before => chosen.extend(selector.resolve(&points)?),
-                    Step::Keep(_) | Step::KeepBefore(_) | Step::Edit(..) => {}
-                }
+                let (selector, slice) = match step {
+                    Step::Keep(selector, slice) if !before => (selector, slice),
+                    Step::KeepBefore(selector) if before => (selector, &PosSlice::All),
+                    Step::Keep(..) | Step::KeepBefore(_) | Step::Edit(..) => continue,
+                };
+                chosen.extend(selector.resolve(&points)?.into_iter().map(|point| (point, slice)));
             }
-            Ok(points.iter().copied().filter(|point| chosen.contains(point)).map(value).collect())
+            let chosen = |point: HookPoint| Some((point, *chosen.get(&point)?));
+            Ok(points.iter().copied().filter_map(chosen).map(value).collect())
         };
         let (kept, before) = (chosen(false)?, chosen(true)?);
         let wanted = if self.stop_at.is_some() { 0 } else { self.logits.count(pos) };

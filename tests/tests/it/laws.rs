@@ -12,14 +12,14 @@ use tch::{Kind, Tensor};
 use crate::families::loaded;
 use crate::fixtures::{self, greatest};
 
-const LEN: i64 = 8;
+pub(crate) const LEN: i64 = 8;
 
 fn folders() -> Vec<PathBuf> {
     fixtures::model_folders()
 }
 
 /// Runs a law on every folder, naming the folder that breaks it.
-fn everywhere(kind: Kind, law: impl Fn(&Decoder) -> Result<()>) {
+pub(crate) fn everywhere(kind: Kind, law: impl Fn(&Decoder) -> Result<()>) {
     for folder in folders() {
         let model = loaded(&folder, kind);
         if let Err(error) = law(&model) {
@@ -30,14 +30,14 @@ fn everywhere(kind: Kind, law: impl Fn(&Decoder) -> Result<()>) {
 
 /// Whether texts of two lengths are rotated alike: under dynamic and longrope scaling a model is another function at
 /// another length, so that what a text of one length left behind is not what the longer one would have computed.
-fn rotates_alike(model: &Decoder, a: i64, b: i64) -> bool {
+pub(crate) fn rotates_alike(model: &Decoder, a: i64, b: i64) -> bool {
     match &model.architecture().positions {
         Positions::Learned => true,
         Positions::Rotary(rope) => rope.frequencies(a as usize) == rope.frequencies(b as usize),
     }
 }
 
-fn prompt(model: &Decoder, name: &str, batch: i64, len: i64) -> Tokens {
+pub(crate) fn prompt(model: &Decoder, name: &str, batch: i64, len: i64) -> Tokens {
     let mut stream = Stream::new(7, name);
     let vocab = model.dims().vocab as u64;
     let rows: Vec<Vec<i64>> =
@@ -45,11 +45,11 @@ fn prompt(model: &Decoder, name: &str, batch: i64, len: i64) -> Tokens {
     Tokens::from_rows(&rows).unwrap()
 }
 
-fn assert_equal(a: &Tensor, b: &Tensor, what: impl std::fmt::Display) {
+pub(crate) fn assert_equal(a: &Tensor, b: &Tensor, what: impl std::fmt::Display) {
     assert_eq!(greatest(a, b), 0.0, "{what}");
 }
 
-fn assert_close(a: &Tensor, b: &Tensor, bound: f64, what: impl std::fmt::Display) {
+pub(crate) fn assert_close(a: &Tensor, b: &Tensor, bound: f64, what: impl std::fmt::Display) {
     let apart = greatest(a, b);
     assert!(apart <= bound, "{what}: {apart:e} apart");
 }

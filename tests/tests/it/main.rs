@@ -10,6 +10,7 @@ mod configs;
 mod contrib;
 mod families;
 mod fixtures;
+mod generation;
 mod graph;
 mod laws;
 mod plan;

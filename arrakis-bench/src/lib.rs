@@ -1,5 +1,6 @@
 //! Experiments: tools asked of a model, each run logged as plain files and found again.
 
+mod activations;
 mod bench;
 mod error;
 mod git;
@@ -10,6 +11,7 @@ mod replace;
 mod tensors;
 mod writing;
 
+pub use activations::{ActivationStream, Activations, Streamed};
 pub use bench::{Asked, Bench, FOLDER};
 pub use error::{Error, Result};
 pub use log::Log;

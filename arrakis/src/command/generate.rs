@@ -1,11 +1,14 @@
 //! `arrakis generate`: a text continued, token by token as it comes.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use arrakis_core::{Error, Model};
-use arrakis_models::{Decoder, Sampling, Tokenizer, generate};
+use arrakis_models::{Decoder, Generation, Sampling, Tokenizer};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::ask::check_folder;
 use super::console::Console;
 use super::options::Options;
 use super::prompts::Prompts;
@@ -29,6 +32,12 @@ pub(crate) struct Arguments {
     /// Choose among the likeliest tokens that hold this much probability together
     #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     top_p: Option<f64>,
+    /// Points to keep of the prompt and of every new token, by name; `*` stands for anything
+    #[arg(long, value_name = "POINTS", requires = "out")]
+    keep: Vec<String>,
+    /// The file that kept points are written to, under their printed names, with `tokens`
+    #[arg(long, value_name = "FILE.safetensors", requires = "keep")]
+    out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -50,7 +59,12 @@ impl Arguments {
         let prompts = (0..tokens.batch()).map(|row| Shown::after(&model, tokens.row(row)?));
         let mut shown = prompts.collect::<Result<Vec<Shown<'_>>, Error>>()?;
         let mut texts = vec![String::new(); shown.len()];
-        let rows = generate(&model, &tokens, &sampling, |row, token| {
+        if let Some(out) = &self.out {
+            check_folder(out)?;
+        }
+        let generation = Generation::new(&model, &tokens).sampling(sampling.clone());
+        let generation = self.keep.iter().fold(generation, Generation::keep);
+        let generated = generation.run(|row, token| {
             let piece = if sampling.stop.contains(&token) { String::new() } else { shown[row].add(token) };
             if streams {
                 console.print(&piece).and_then(|()| console.flush()).map_err(|error| Error::Other(Box::new(error)))?;
@@ -58,6 +72,11 @@ impl Arguments {
             texts[row].push_str(&piece);
             Ok(())
         })?;
+        let rows = &generated.rows;
+        if let Some(out) = &self.out {
+            let kept = generated.cache.iter().map(|(point, value)| (point.to_string(), value));
+            arrakis_bench::write_tensors(out, kept.chain([("tokens".to_owned(), generated.tokens.ids())]))?;
+        }
         if self.json {
             let rows: Value = rows.iter().zip(&texts).map(|(ids, text)| json!({ "ids": ids, "text": text })).collect();
             return Ok(console.json(&json!({ "rows": rows }))?);

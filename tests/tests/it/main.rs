@@ -3,6 +3,7 @@
 // A test that meets the unexpected should panic, and bit equality is what the tests are about.
 #![allow(clippy::unwrap_used, clippy::float_cmp)]
 
+mod activations;
 mod allocated;
 mod bench;
 mod command;

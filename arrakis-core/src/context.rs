@@ -33,13 +33,14 @@ pub struct Context<'a> {
     host: &'a dyn Host,
     seed: u64,
     memory_limit: Option<u64>,
+    dry_run: bool,
 }
 
 impl<'a> Context<'a> {
     /// A context on `model` with seed 0, no memory bound and nobody listening.
     #[must_use]
     pub fn new(model: &'a dyn Model) -> Self {
-        Self { model, host: &Silent, seed: 0, memory_limit: None }
+        Self { model, host: &Silent, seed: 0, memory_limit: None, dry_run: false }
     }
 
     /// The same context with somebody listening.
@@ -61,6 +62,19 @@ impl<'a> Context<'a> {
     pub const fn with_memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
+    }
+
+    /// The same context, in which a sweep only says what it would run: it ends with [`Error::Planned`].
+    #[must_use]
+    pub const fn with_dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// Whether a sweep is to say what it would run in place of running.
+    #[must_use]
+    pub const fn dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// The model.

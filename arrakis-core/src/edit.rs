@@ -41,7 +41,7 @@ impl Text {
 pub struct Moment<'m> {
     point: HookPoint,
     text: Text,
-    /// Dimensions cut to one place, counted in the whole text.
+    /// Where dimensions that are cut begin, counted in the whole text.
     slices: Vec<(usize, i64)>,
     reached: &'m Cell<bool>,
 }
@@ -222,6 +222,36 @@ pub fn head(head: usize, edit: Edit<'_>) -> Edit<'_> {
 pub fn position(position: i64, edit: Edit<'_>) -> Edit<'_> {
     let edit = on_slice("position", position, edit, |point| point.site.pos_dimension());
     Edit { from: vec![position], ..edit }
+}
+
+/// `edit` on the positions from `position` on only (for scores and patterns: queries); a negative one counts from the end.
+#[must_use]
+pub fn from_position(position: i64, mut edit: Edit<'_>) -> Edit<'_> {
+    let change = move |moment: &Moment<'_>, value: &Tensor| {
+        let point = moment.point;
+        let dimension = point.site.pos_dimension();
+        let dimension =
+            dimension.ok_or_else(|| Error::Edit { point, why: "wants positions, and there are none".into() })?;
+        let (first, here) = (moment.text.first(), value.size()[dimension]);
+        let whole = if position < 0 {
+            place("position", position, moment, dimension, here)?.map_or(position + first + here, |(_, whole)| whole)
+        } else {
+            position
+        };
+        let start = (whole - first).max(0);
+        if start >= here {
+            if moment.text == Text::Whole {
+                let what = format!("position of `{point}`:");
+                return Err(Error::OutOfRange { what, index: position, len: here });
+            }
+            return Ok(value.shallow_clone());
+        }
+        let slices = [&moment.slices[..], &[(dimension, first + start)]].concat();
+        let inner = Moment { slices, ..*moment };
+        let edited = edit.apply_at(&inner, &value.f_narrow(dimension as i64, start, here - start)?)?;
+        Ok(value.f_slice_scatter(&edited, dimension as i64, start, here, 1)?)
+    };
+    Edit { from: vec![position], ..Edit::new(change) }
 }
 
 /// `edit` on one key position only, of scores and patterns; negative positions count from the end.

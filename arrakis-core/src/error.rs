@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::HookPoint;
+use crate::{HookPoint, SweepPlan};
 
 /// The result of everything fallible in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -137,6 +137,9 @@ pub enum Error {
         /// What is missing, and the cure.
         why: String,
     },
+    /// What a sweep would have run, had it not been asked for its plan only.
+    #[error("{0}")]
+    Planned(Box<SweepPlan>),
     /// A run that would hold more than it may.
     #[error(
         "the run would hold {bytes} bytes of activations and may hold {limit}; keep fewer points, or give it fewer rows \

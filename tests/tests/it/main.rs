@@ -19,5 +19,6 @@ mod print;
 mod processing;
 mod real_models;
 mod storage;
+mod sweep;
 mod tools;
 mod transformer_lens;

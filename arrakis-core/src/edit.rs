@@ -51,12 +51,14 @@ pub struct Edit<'a> {
     change: Change<'a>,
     /// Positions that it changes nothing before; negative ones count from the end.
     from: Vec<i64>,
+    /// What it puts in the place of the whole value, where it does not look at that.
+    whole: Option<Tensor>,
     reached: bool,
 }
 
 impl<'a> Edit<'a> {
     fn new(change: impl FnMut(&Moment<'_>, &Tensor) -> Result<Tensor> + 'a) -> Self {
-        Self { change: Box::new(change), from: vec![0], reached: false }
+        Self { change: Box::new(change), from: vec![0], whole: None, reached: false }
     }
 
     /// The edited value, of a pass that sees the whole text.
@@ -94,6 +96,21 @@ impl<'a> Edit<'a> {
     pub fn first_position(&self, len: i64) -> i64 {
         let place = |position: &i64| if *position < 0 { position + len } else { *position };
         self.from.iter().map(place).min().unwrap_or(0).max(0)
+    }
+
+    /// What this edit puts in the place of the value whatever comes in, of a pass that sees `text`; none if it looks at that.
+    pub(crate) fn replacement(&mut self, text: Text, point: HookPoint) -> Result<Option<Tensor>> {
+        let (Some(whole), Some(dimension)) = (&self.whole, point.site.dimension(AxisKind::Pos)) else {
+            return Ok(None);
+        };
+        self.reached = true;
+        let first = text.first();
+        Ok(Some(whole.f_narrow(dimension as i64, first, whole.size()[dimension] - first)?))
+    }
+
+    /// Whether the edit puts something in the place of the value whatever comes in, of a pass that sees `text`.
+    pub(crate) fn replaces(&self, text: Text) -> bool {
+        self.whole.is_some() && self.from.iter().all(|from| (0..=text.first()).contains(from))
     }
 
     /// Whether the edit has met what it changes: an edit of one position may lie outside a part of a text.
@@ -158,8 +175,8 @@ pub fn set<'a>(replacement: &Tensor) -> Edit<'a> {
 /// [`head`], [`position`] and their like it is cut as the value is: `edit::head(6, edit::patch(&clean.cache[point]))`.
 #[must_use]
 pub fn patch<'a>(source: &Tensor) -> Edit<'a> {
-    let source = source.shallow_clone();
-    Edit::new(move |moment, value| {
+    let (source, whole) = (source.shallow_clone(), Some(source.shallow_clone()));
+    let change = move |moment: &Moment<'_>, value: &Tensor| {
         moment.reached.set(true);
         let mut replacement = source.shallow_clone();
         let axes = moment.point.site.axes();
@@ -180,7 +197,8 @@ pub fn patch<'a>(source: &Tensor) -> Edit<'a> {
             replacement = replacement.f_narrow(dimension as i64, start, wanted)?;
         }
         Ok(replacement.f_to_kind(value.kind())?.f_to_device(value.device())?.f_contiguous()?)
-    })
+    };
+    Edit { whole, ..Edit::new(change) }
 }
 
 /// The mean over batch and positions, in the place of every entry (mean ablation).
@@ -227,6 +245,7 @@ pub fn position(position: i64, edit: Edit<'_>) -> Edit<'_> {
 /// `edit` on the positions from `position` on only (for scores and patterns: queries); a negative one counts from the end.
 #[must_use]
 pub fn from_position(position: i64, mut edit: Edit<'_>) -> Edit<'_> {
+    let whole = edit.whole.as_ref().map(Tensor::shallow_clone);
     let change = move |moment: &Moment<'_>, value: &Tensor| {
         let point = moment.point;
         let dimension = point.site.pos_dimension();
@@ -251,7 +270,7 @@ pub fn from_position(position: i64, mut edit: Edit<'_>) -> Edit<'_> {
         let edited = edit.apply_at(&inner, &value.f_narrow(dimension as i64, start, here - start)?)?;
         Ok(value.f_slice_scatter(&edited, dimension as i64, start, here, 1)?)
     };
-    Edit { from: vec![position], ..Edit::new(change) }
+    Edit { from: vec![position], whole, ..Edit::new(change) }
 }
 
 /// `edit` on one key position only, of scores and patterns; negative positions count from the end.

@@ -14,6 +14,14 @@ pub trait Hooks {
 
     /// Takes the value at `point` and gives the value that flows on.
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor>;
+
+    /// The value that flows on at `point` whatever comes in, if that is known beforehand.
+    ///
+    /// A model that asks may leave out what leads to nothing else, and does not visit the point then. It never has to ask.
+    fn given(&mut self, point: HookPoint) -> Result<Option<Tensor>> {
+        let _ = point;
+        Ok(None)
+    }
 }
 
 /// Hooks that watch nothing.
@@ -63,6 +71,14 @@ impl<'a> Tap<'a> {
     pub fn at(&mut self, site: Site, value: Tensor) -> Result<Tensor> {
         let point = self.point(site);
         if self.hooks.watches(point) { self.hooks.visit(point, value) } else { Ok(value) }
+    }
+
+    /// The value that flows on at `site` whatever comes in, if it is known and nobody watches one of `others` here.
+    pub fn given(&mut self, site: Site, others: &[Site]) -> Result<Option<Tensor>> {
+        if !self.watches(site) || self.watches_any(others) {
+            return Ok(None);
+        }
+        self.hooks.given(self.point(site))
     }
 
     /// As [`at`](Tap::at), and whether the value that flows on is another one.

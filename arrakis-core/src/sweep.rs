@@ -46,6 +46,9 @@ impl<'a> Case<'a> {
 pub struct Found {
     /// Logits of the wanted positions: `[batch, wanted, vocab]`; none if the sweep stops before.
     pub logits: Option<Tensor>,
+    /// The residual stream where the case ended, before the final norm, at the positions that were run: the last ones of
+    /// the prompt, `[batch, pos, d_model]`.
+    pub residual: Tensor,
     /// The kept points.
     pub cache: Cache,
 }
@@ -221,7 +224,9 @@ impl<'a> Sweep<'a> {
             logits = output.logits;
             stream = Some(output.residual);
         }
-        self.hand_out(batch, &active, base, logits.as_ref(), &kept, each)
+        let residual =
+            stream.ok_or_else(|| Error::Invalid { what: "sweep".into(), why: "a batch has no case".into() })?;
+        self.hand_out(batch, &active, base, (logits.as_ref(), &residual, &kept), each)
     }
 
     /// Gives each case its rows.
@@ -230,8 +235,7 @@ impl<'a> Sweep<'a> {
         batch: &Batch,
         active: &[usize],
         base: &Run,
-        logits: Option<&Tensor>,
-        kept: &Cache,
+        (logits, residual, kept): (Option<&Tensor>, &Tensor, &Cache),
         each: &mut impl FnMut(usize, Found) -> Result<()>,
     ) -> Result<()> {
         let rows = self.tokens.batch() as i64;
@@ -249,7 +253,7 @@ impl<'a> Sweep<'a> {
             for (point, value) in kept.iter() {
                 cache.insert(point, own(value)?);
             }
-            each(*case, Found { logits, cache })?;
+            each(*case, Found { logits, residual: own(residual)?, cache })?;
         }
         Ok(())
     }

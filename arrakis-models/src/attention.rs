@@ -34,6 +34,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) mask: &'a Mask,
     /// Keys and values seen before: `[batch, kv_head, key, d_head]`.
     pub(crate) past: Option<&'a (Tensor, Tensor)>,
+    /// Whether keys and values are to be given back.
+    pub(crate) keep: bool,
 }
 
 /// What the three projections read: `[batch, pos, d_model]`, or `[batch, pos, head, d_model]` where heads were split.

@@ -181,11 +181,12 @@ impl Decoder {
                 key_rotation: key_rotation.as_ref(),
                 mask: masks.of(windows.get(layer).copied().unwrap_or(Window::Causal)),
                 past: pass.past.and_then(|past| past.layers.get(layer)),
+                keep: pass.keep_past,
             };
             let (after, key_value) = self.blocks[layer].apply(resid, &around, &mut tap.block(layer))?;
             resid = after;
             if pass.keep_past {
-                seen.push(key_value);
+                seen.extend(key_value);
             }
         }
         let past = if pass.keep_past {

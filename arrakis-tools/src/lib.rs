@@ -39,7 +39,6 @@ mod index;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
-mod patch_runs;
 mod patching;
 mod reduce;
 mod repeat;
@@ -50,5 +49,8 @@ pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
 pub use detection::HeadMethod;
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
-pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
+pub use patching::{
+    ActivationPatching, AttributionPatching, Attributions, DirectPath, Head, Mlps, PatchKind, PatchScale, Patches,
+    PathPatching, Paths, Receiver, ReceiverInput, SpotCheck, Steer, Steered,
+};
 pub use repeat::RepeatLoss;

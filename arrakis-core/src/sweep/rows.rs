@@ -90,4 +90,19 @@ impl Hooks for Rows<'_, '_> {
         }
         Ok(value)
     }
+
+    fn given(&mut self, point: HookPoint) -> Result<Option<Tensor>> {
+        let Some(edits) = self.edits.get(&point) else { return Ok(None) };
+        let places = edits.iter().map(|(place, ..)| *place);
+        let replaced = edits.iter().all(|(_, case, edit)| self.cases[*case].edits[*edit].1.replaces(self.text));
+        if self.keep.contains(&point) || !replaced || !places.eq(0..self.active.len()) {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(edits.len());
+        for (_, case, edit) in edits {
+            let Some(value) = self.cases[*case].edits[*edit].1.replacement(self.text, point)? else { return Ok(None) };
+            values.push(value);
+        }
+        Ok(Some(Tensor::f_cat(&values, 0)?))
+    }
 }

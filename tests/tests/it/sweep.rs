@@ -40,6 +40,9 @@ fn cases(model: &Decoder, other: &Tokens) -> Vec<Described> {
         (Site::RESID_POST.at(0), edit::add(&steer)),
         (Site::RESID_POST.at(0), edit::position(1, edit::scale(2.0))),
     ]);
+    // Values that are known whatever comes in are not computed.
+    let known = |point: HookPoint| (point, patch(point));
+    cases.push(vec![known(Site::ATTN_OUT.at(0)), known(Site::MLP_OUT.at(0)), known(Site::ATTN_OUT.at(last))]);
     cases.push(vec![(Site::EMBED.global(), edit::position(4, edit::zero()))]);
     cases.push(vec![(Site::LN_FINAL_NORMALIZED.global(), edit::position(-1, edit::scale(0.5)))]);
     cases
@@ -130,6 +133,37 @@ fn what_a_sweep_keeps_is_what_runs_keep() {
             }
             Ok(())
         })
+    });
+}
+
+#[test]
+fn values_known_beforehand_are_left_out_and_nothing_else() {
+    everywhere(Kind::Double, |model| {
+        let (tokens, other) = (prompt(model, "frozen", 2, LEN), prompt(model, "other", 2, LEN));
+        let clean = model.trace(&other).keep(Site::ATTN_OUT).keep(Site::MLP_OUT).keep(Site::Z).run()?.cache;
+        let last = model.dims().n_layers - 1;
+        let described = |case: usize| -> Described {
+            let frozen = |site: Site, layer: usize| (site.at(layer), edit::patch(&clean[site.at(layer)]));
+            let layers = (0..=last).filter(|layer| *layer != case);
+            let attention = layers.clone().map(|layer| frozen(Site::ATTN_OUT, layer));
+            let mlps = layers.filter(|_| case > 0).map(|layer| frozen(Site::MLP_OUT, layer));
+            attention.chain(mlps).collect()
+        };
+        let count = model.dims().n_layers;
+        let expected = one_by_one(model, &tokens, (0..count).map(described).collect())?;
+        let cx = Context::new(model);
+        swept(&cx, &tokens, (0..count).map(described).collect()).run(|case, found| {
+            assert_close(&expected[case], found.logits()?, 1e-10, format!("case {case}"));
+            Ok(())
+        })?;
+        // Every case alone, so that everything in its batch is known.
+        for (case, expected) in expected.iter().enumerate() {
+            swept(&cx, &tokens, vec![described(case)]).run(|_, found| {
+                assert_close(expected, found.logits()?, 1e-10, format!("case {case} alone"));
+                Ok(())
+            })?;
+        }
+        Ok(())
     });
 }
 

@@ -9,8 +9,17 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 5] =
-    ["attention.heads", "attention.patterns", "logit_attribution.direct", "logit_lens.lens", "patching.activation"];
+const NAMES: [&str; 9] = [
+    "attention.heads",
+    "attention.patterns",
+    "logit_attribution.direct",
+    "logit_lens.lens",
+    "patching.activation",
+    "patching.attribution",
+    "patching.direct_path",
+    "patching.path",
+    "patching.steer",
+];
 
 /// Parameters that a tool takes, without the optional ones.
 fn least(name: &str) -> Value {
@@ -18,10 +27,20 @@ fn least(name: &str) -> Value {
     match name {
         "attention.heads" => json!({ "length": 6 }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
-        "patching.activation" => json!({
+        "patching.activation" | "patching.attribution" | "patching.path" => json!({
             "clean": prompt,
             "corrupted": [9, 7, 17, 40],
             "metric": { "logit_difference": { "answer": 3, "wrong": 8 } },
+        }),
+        "patching.direct_path" => json!({
+            "clean": prompt,
+            "corrupted": [9, 7, 17, 40],
+            "metric": { "logit_difference": { "answer": 3, "wrong": 8 } },
+            "sender": { "layer": 0, "head": 1 },
+            "input": "q",
+        }),
+        "patching.steer" => json!({
+            "prompt": prompt, "layer": 1, "metric": { "logit": 3 }, "towards": [5, 6], "away": [5, 7],
         }),
         _ => json!({ "prompt": prompt }),
     }
@@ -143,7 +162,7 @@ fn bad_values_are_named() {
         ("patching.activation", "corrupted", json!([[9, 7, 17, 1], [9, 7, 17, 1]]), "1 and 2 rows"),
         ("patching.activation", "layers", json!([5]), "layer 5"),
         ("patching.activation", "kinds", json!([]), "the list is empty"),
-        ("patching.activation", "kinds", json!(["q"]), "unknown variant `q`"),
+        ("patching.activation", "kinds", json!(["queries"]), "unknown variant `queries`"),
     ];
     for (name, field, value, expected) in cases {
         let why = wrong(&model, name, field, value.clone());

@@ -2,13 +2,37 @@
 
 use arrakis_core::{Context, Metric, Model as _, ModelExt as _, Prompt, RowTokens, Site, Tokens, Tool as _, edit};
 use arrakis_models::Decoder;
-use arrakis_tools::{ActivationPatching, PatchKind, PatchScale};
+use arrakis_tools::{
+    ActivationPatching, AttributionPatching, DirectPath, Head, Mlps, PatchKind, PatchScale, PathPatching, Receiver,
+    ReceiverInput, Steer,
+};
 use tch::Kind;
 
 use super::{TransformerLens, assert_close, assert_small, each_folder, golden, loaded, refused};
 
 const KINDS: [PatchKind; 6] =
     [PatchKind::ResidPre, PatchKind::ResidMid, PatchKind::AttnOut, PatchKind::MlpOut, PatchKind::Z, PatchKind::ZByPos];
+
+/// TransformerLens' name of each kind, `get_act_patch_NAME`.
+fn name(kind: PatchKind) -> &'static str {
+    match kind {
+        PatchKind::ResidPre => "resid_pre",
+        PatchKind::ResidMid => "resid_mid",
+        PatchKind::AttnOut => "attn_out",
+        PatchKind::MlpOut => "mlp_out",
+        PatchKind::Z => "attn_head_out_all_pos",
+        PatchKind::ZByPos => "attn_head_out_by_pos",
+        PatchKind::Q => "attn_head_q_all_pos",
+        PatchKind::QByPos => "attn_head_q_by_pos",
+        PatchKind::K => "attn_head_k_all_pos",
+        PatchKind::KByPos => "attn_head_k_by_pos",
+        PatchKind::V => "attn_head_v_all_pos",
+        PatchKind::VByPos => "attn_head_v_by_pos",
+        PatchKind::Pattern => "attn_head_pattern_all_pos",
+        PatchKind::PatternByPos => "attn_head_pattern_by_pos",
+        PatchKind::PatternByPair => "attn_head_pattern_dest_src_pos",
+    }
+}
 
 fn difference(answer: impl Into<RowTokens>, wrong: impl Into<RowTokens>) -> Metric {
     Metric::LogitDifference { answer: answer.into(), wrong: wrong.into() }
@@ -20,18 +44,265 @@ fn agrees_with_transformer_lens() {
     let expected = fixture.file("patching");
     let metric = difference(fixture.tokens("answer_tokens"), fixture.tokens("wrong_tokens"));
     let (clean, corrupted) = (fixture.prompt("clean_tokens"), fixture.prompt("corrupted_tokens"));
-    let asked = ActivationPatching { kinds: KINDS.to_vec(), ..ActivationPatching::new(clean, corrupted, metric) };
+    let kinds = PatchKind::ALL.to_vec();
+    let asked = ActivationPatching { kinds, ..ActivationPatching::new(clean, corrupted, metric) };
     let found = asked.run(&Context::new(&fixture.model)).unwrap();
     assert_close(&[found.clean], &expected["clean_logit_diff"], 1e-10, "clean");
     assert_close(&[found.corrupted], &expected["corrupted_logit_diff"], 1e-10, "corrupted");
     assert_small(found.whole_patch_gap, 1e-10, "everything patched");
-    let names = ["resid_pre", "resid_mid", "attn_out", "mlp_out", "attn_head_out_all_pos", "attn_head_out_by_pos"];
-    for (kind, name) in KINDS.into_iter().zip(names) {
-        let expected = &expected[&format!("patch.{name}")];
-        // By head and position, TransformerLens has [layer, pos, head].
-        let expected = if kind == PatchKind::ZByPos { expected.transpose(1, 2) } else { expected.shallow_clone() };
-        assert_close(&found.grid(kind).unwrap().values, &expected, 1e-9, name);
+    for kind in PatchKind::ALL {
+        let expected = &expected[&format!("patch.{}", name(kind))];
+        if kind == PatchKind::PatternByPair {
+            let pairs = arrakis_core::answer::numbers(&found.pairs.as_ref().unwrap().values).unwrap();
+            assert_close(&pairs, expected, 1e-9, name(kind));
+            continue;
+        }
+        // By head and position, TransformerLens has [layer, pos, head]; of patterns [layer, head, pos].
+        let turned = matches!(kind, PatchKind::ZByPos | PatchKind::QByPos | PatchKind::KByPos | PatchKind::VByPos);
+        let expected = if turned { expected.transpose(1, 2) } else { expected.shallow_clone() };
+        assert_close(&found.grid(kind).unwrap().values, &expected, 1e-9, name(kind));
     }
+    // The bundles `_every` are the same kinds, one after the other.
+    let bundle = |name: &str, kinds: &[PatchKind], turned: bool| {
+        for (place, kind) in kinds.iter().enumerate() {
+            let expected = expected[name].get(place as i64);
+            let by_pos_of_pattern = *kind == PatchKind::PatternByPos;
+            let expected = if turned { expected.transpose(1, 2) } else { expected };
+            let what = format!("{name} {kind:?} {by_pos_of_pattern}");
+            assert_close(&found.grid(*kind).unwrap().values, &expected, 1e-9, &what);
+        }
+    };
+    bundle("patch.block_every", &[PatchKind::ResidPre, PatchKind::AttnOut, PatchKind::MlpOut], false);
+    let all = [PatchKind::Z, PatchKind::Q, PatchKind::K, PatchKind::V, PatchKind::Pattern];
+    bundle("patch.attn_head_all_pos_every", &all, false);
+    let by_pos = [PatchKind::ZByPos, PatchKind::QByPos, PatchKind::KByPos, PatchKind::VByPos, PatchKind::PatternByPos];
+    bundle("patch.attn_head_by_pos_every", &by_pos, true);
+}
+
+#[test]
+fn attribution_agrees_with_transformer_lens() {
+    let Some(fixture) = TransformerLens::open() else { return };
+    let expected = fixture.file("patching");
+    let metric = difference(fixture.tokens("answer_tokens"), fixture.tokens("wrong_tokens"));
+    let (clean, corrupted) = (fixture.prompt("clean_tokens"), fixture.prompt("corrupted_tokens"));
+    let kinds = vec![
+        PatchKind::ResidPre,
+        PatchKind::AttnOut,
+        PatchKind::MlpOut,
+        PatchKind::ZByPos,
+        PatchKind::QByPos,
+        PatchKind::KByPos,
+        PatchKind::VByPos,
+    ];
+    let asked =
+        AttributionPatching { kinds, ..AttributionPatching::new(clean.clone(), corrupted.clone(), metric.clone()) };
+    let found = asked.run(&Context::new(&fixture.model)).unwrap();
+    assert_small(found.head_gap, 1e-10, "heads");
+    for (kind, grid) in &found.grids {
+        let site = match kind {
+            PatchKind::ZByPos => "attn.hook_z",
+            PatchKind::QByPos => "attn.hook_q",
+            PatchKind::KByPos => "attn.hook_k",
+            PatchKind::VByPos => "attn.hook_v",
+            PatchKind::ResidPre => "hook_resid_pre",
+            PatchKind::AttnOut => "hook_attn_out",
+            _ => "hook_mlp_out",
+        };
+        let expected = &expected[&format!("attribution_patch.{site}")];
+        let expected = if expected.dim() == 3 { expected.transpose(1, 2) } else { expected.shallow_clone() };
+        assert_close(&grid.values, &expected, 1e-9, site);
+    }
+    // What is checked is what activation patching finds.
+    let exact = ActivationPatching::new(clean, corrupted, metric).run(&Context::new(&fixture.model)).unwrap();
+    let resid = exact.grid(PatchKind::ResidPre).unwrap();
+    let checks = found.checks.iter().filter(|check| check.kind == PatchKind::ResidPre);
+    for check in checks {
+        let near = resid.values.iter().map(|value| (value - check.exact).abs()).fold(f64::INFINITY, f64::min);
+        assert_small(near, 1e-10, &check.label);
+    }
+    assert_eq!(found.checks.len(), 21);
+}
+
+#[test]
+fn the_error_of_attribution_is_of_second_order() {
+    each_folder("attribution patching", |model, rows, name| {
+        let kinds = vec![PatchKind::Z, PatchKind::ZByPos, PatchKind::Pattern, PatchKind::PatternByPair];
+        let corrupted: Vec<Vec<i64>> = rows.iter().map(|row| row.iter().rev().copied().collect()).collect();
+        let (clean, corrupted) = (Prompt::Rows(rows.to_vec()), Prompt::Rows(corrupted));
+        let asked = AttributionPatching {
+            kinds,
+            scale: PatchScale::Raw,
+            ..AttributionPatching::new(clean.clone(), corrupted, difference(3, 8))
+        };
+        let found = asked.run(&Context::new(model)).unwrap();
+        assert_small(found.head_gap, 1e-9, name);
+        let whole = &found.grid(PatchKind::Z).unwrap().values;
+        let by_pos = &found.grid(PatchKind::ZByPos).unwrap().values;
+        for (place, value) in whole.iter().enumerate() {
+            let len = rows[0].len();
+            let sum: f64 = by_pos[place * len..(place + 1) * len].iter().sum();
+            assert_small((sum - value).abs(), 1e-9, "positions sum to the head");
+        }
+        // Directly: the estimate's error is quadratic in the size of a change of the stream.
+        let tokens = clean.tokens(model).unwrap();
+        let measure = difference(3, 8).prepare(model, &tokens).unwrap();
+        let point = Site::RESID_PRE.at(model.dims().n_layers - 1);
+        let metric = |logits: &tch::Tensor| Ok(measure.of(logits)?.mean(Kind::Double));
+        let base = model.trace(&tokens).keep(point).logits(measure.wanted()).gradients(metric).run().unwrap();
+        let direction = arrakis_core::Stream::new(3, "change").normals(&base.cache[point].size()).unwrap();
+        let error = |size: f64| {
+            let change = &direction * size;
+            let run = model.trace(&tokens).edit(point, edit::add(&change)).logits(measure.wanted()).run().unwrap();
+            let exact = metric(run.logits().unwrap()).unwrap().double_value(&[]) - base.metric.unwrap();
+            (exact - (&base.gradients[point] * change).sum(Kind::Double).double_value(&[])).abs()
+        };
+        let (small, smaller) = (1e-3, 2.5e-4);
+        let slope = (error(small) / error(smaller)).ln() / (small / smaller).ln();
+        assert!((slope - 2.0).abs() <= 0.1, "{name}: slope {slope}");
+    });
+}
+
+#[test]
+fn paths_agree_with_transformer_lens() {
+    let Some(fixture) = TransformerLens::open() else { return };
+    let expected = fixture.file("patching");
+    let metric = difference(fixture.tokens("answer_tokens"), fixture.tokens("wrong_tokens"));
+    let (clean, corrupted) = (fixture.prompt("clean_tokens"), fixture.prompt("corrupted_tokens"));
+    let cx = Context::new(&fixture.model);
+    let inputs = [ReceiverInput::Q, ReceiverInput::K, ReceiverInput::V];
+    for (mlps, name) in [(Mlps::Frozen, "mlps_frozen"), (Mlps::Recomputed, "mlps_recomputed")] {
+        let asked = PathPatching { mlps, ..PathPatching::new(clean.clone(), corrupted.clone(), metric.clone()) };
+        let found = asked.run(&cx).unwrap();
+        assert_small(found.replay_gap, 1e-10, "nothing sent");
+        assert_close(&found.grid.values, &expected[&format!("path_patch.to_logits.{name}")], 1e-9, name);
+        for (input, letter) in inputs.into_iter().zip(["q", "k", "v"]) {
+            let receivers = Some(vec![Receiver { layer: 2, head: 3, input }]);
+            let found = PathPatching { receivers, ..asked.clone() }.run(&cx).unwrap();
+            assert_small(found.replay_gap, 1e-10, "nothing sent");
+            let name = format!("path_patch.to_receiver_{letter}.{name}");
+            assert_close(&found.grid.values, &expected[&name], 1e-9, &name);
+        }
+    }
+    let expected = fixture.file("bridge");
+    for (input, letter) in inputs.into_iter().zip(["q", "k", "v"]) {
+        let (sender, mlps, scale) = (Head { layer: 0, head: 1 }, Mlps::Frozen, PatchScale::Normalised);
+        let (clean, corrupted, metric) = (clean.clone(), corrupted.clone(), metric.clone());
+        let found = DirectPath { clean, corrupted, metric, sender, input, mlps, scale }.run(&cx).unwrap();
+        assert_close(&found.grid.values, &expected[&format!("direct_path.{letter}")], 1e-9, letter);
+    }
+}
+
+/// Path patching as it is defined, in three whole passes by hand: for heads that share keys and values, with weights
+/// repeated for each of them.
+#[test]
+fn paths_are_those_of_the_definition_on_every_family() {
+    each_folder("path patching", |model, rows, name| {
+        let dims = model.dims();
+        if dims.n_layers < 2 {
+            return;
+        }
+        let (last, group) = (dims.n_layers - 1, dims.n_heads / dims.n_kv_heads);
+        let corrupted: Vec<Vec<i64>> = rows.iter().map(|row| row.iter().rev().copied().collect()).collect();
+        let (clean, corrupted) = (Prompt::Rows(rows.to_vec()), Prompt::Rows(corrupted));
+        let (from, onto) = (clean.tokens(model).unwrap(), corrupted.tokens(model).unwrap());
+        let source = model.trace(&from).keep(Site::Z).run().unwrap().cache;
+        let base = model.trace(&onto).keep("*").run().unwrap();
+        let measure = difference(3, 8).prepare(model, &onto).unwrap();
+        let head = dims.n_heads - 1;
+        for input in [ReceiverInput::Q, ReceiverInput::K, ReceiverInput::V] {
+            let asked = PathPatching {
+                receivers: Some(vec![Receiver { layer: last, head, input }]),
+                scale: PatchScale::Raw,
+                ..PathPatching::new(clean.clone(), corrupted.clone(), difference(3, 8))
+            };
+            let found = asked.run(&Context::new(model)).unwrap();
+            assert_small(found.replay_gap, 1e-10, name);
+            // Sender: the first head of the first block; all other heads frozen.
+            let z = Site::Z.at(0);
+            let mut trace = model.trace(&onto).edit(z, edit::head(0, edit::patch(&source[z])));
+            for layer in 1..last {
+                trace = trace.edit(Site::Z.at(layer), edit::patch(&base.cache[Site::Z.at(layer)]));
+            }
+            let sent = trace.stop_at(last).run().unwrap().residual;
+            // What the receiver alone makes of it: its own output from its own queries, keys or values.
+            let (site, place, heads) = match input {
+                ReceiverInput::Q => (Site::Q_INPUT, head, dims.n_heads),
+                ReceiverInput::K => (Site::K_INPUT, head / group, dims.n_kv_heads),
+                ReceiverInput::V => (Site::V_INPUT, head / group, dims.n_kv_heads),
+            };
+            let by_head = sent.unsqueeze(2).expand([-1, -1, heads as i64, -1], false);
+            let z = Site::Z.at(last);
+            let input = edit::head(place, edit::patch(&by_head));
+            let alone = model.trace(&onto).edit(site.at(last), input).keep(z).run().unwrap().cache;
+            let run = model.trace(&onto).edit(z, edit::head(head, edit::patch(&alone[z]))).run().unwrap();
+            let logits = run.logits().unwrap().narrow(1, -1, 1);
+            let expected = measure.of(&logits).unwrap().mean(Kind::Double).double_value(&[]);
+            assert_small((found.grid.values[0] - expected).abs(), 1e-9, name);
+        }
+    });
+}
+
+#[test]
+fn steering_agrees_with_transformer_lens() {
+    let Some(fixture) = TransformerLens::open() else { return };
+    let expected = fixture.file("patching");
+    let vector = arrakis_core::answer::numbers(&expected["steer.vector"]).unwrap();
+    let mut asked = Steer::along(fixture.prompt("clean_tokens"), 1, vector, Metric::Logit(3.into()));
+    asked.strengths = vec![1.0];
+    let found = asked.run(&Context::new(&fixture.model)).unwrap();
+    let logits = arrakis_core::answer::numbers(&found.logits).unwrap();
+    assert_close(&logits, &expected["steer.logits_last"], 1e-10, "steered");
+    assert_small(found.zero_gap, 0.0, "strength 0");
+}
+
+#[test]
+fn steering_by_prompts_and_bad_directions() {
+    let model = golden("llama");
+    let ids = |ids: &[i64]| Prompt::Ids(ids.to_vec());
+    let asked = Steer::between(ids(&[9, 3, 17]), 1, ids(&[5, 6]), ids(&[5, 7]), Metric::Logit(3.into()));
+    let found = asked.run(&Context::new(&model)).unwrap();
+    assert!(found.norm > 0.0 && found.metric.lines[0].values.len() == 5);
+    let refused_with = |change: &dyn Fn(&mut Steer)| {
+        let mut asked = asked.clone();
+        change(&mut asked);
+        refused(&asked, &model)
+    };
+    assert!(refused_with(&|steer| steer.layer = 99).contains("layer 99"));
+    assert!(refused_with(&|steer| steer.vector = Some(vec![1.0])).contains("`vector`, or both"));
+    assert!(
+        refused_with(&|steer| (steer.vector, steer.towards, steer.away) = (Some(vec![1.0]), None, None))
+            .contains("vector")
+    );
+    assert!(refused_with(&|steer| steer.away = None).contains("towards"));
+    assert!(refused_with(&|steer| steer.strengths = vec![f64::NAN]).contains("strengths"));
+    assert!(refused_with(&|steer| steer.top = 0).contains("top 0"));
+}
+
+#[test]
+fn paths_that_make_no_sense_are_refused() {
+    let model = golden("llama");
+    let [clean, corrupted] = [vec![9, 3, 17, 40], vec![9, 7, 17, 40]].map(Prompt::Ids);
+    let asked = PathPatching::new(clean.clone(), corrupted.clone(), difference(3, 8));
+    let with = |receivers: Vec<Receiver>| PathPatching { receivers: Some(receivers), ..asked.clone() };
+    let receiver = |layer, head| Receiver { layer, head, input: ReceiverInput::K };
+    assert!(refused(&with(vec![]), &model).contains("receivers"));
+    assert!(refused(&with(vec![receiver(9, 0)]), &model).contains("layer 9"));
+    assert!(refused(&with(vec![receiver(1, 99)]), &model).contains("head 99"));
+    assert!(refused(&with(vec![receiver(0, 0), receiver(1, 0)]), &model).contains("one layer at a time"));
+    let direct = DirectPath {
+        clean,
+        corrupted,
+        metric: difference(3, 8),
+        sender: Head { layer: model.dims().n_layers - 1, head: 0 },
+        input: ReceiverInput::Q,
+        mlps: Mlps::Frozen,
+        scale: PatchScale::Raw,
+    };
+    assert!(refused(&direct, &model).contains("is the last"));
+    let mut asked = AttributionPatching::new(direct.clean.clone(), direct.corrupted.clone(), Metric::Rank(3.into()));
+    assert!(refused(&asked, &model).contains("gradient"));
+    asked.kinds = vec![];
+    assert!(refused(&asked, &model).contains("kinds"));
 }
 
 /// The grid of a kind by one whole pass for each patch.
@@ -41,7 +312,7 @@ fn plain(model: &Decoder, clean: &Tokens, corrupted: &Tokens, metric: &Metric, k
         PatchKind::AttnOut => Site::ATTN_OUT,
         PatchKind::MlpOut => Site::MLP_OUT,
         PatchKind::Z | PatchKind::ZByPos => Site::Z,
-        PatchKind::ResidPre => Site::RESID_PRE,
+        _ => Site::RESID_PRE,
     };
     let measure = metric.prepare(model, corrupted).unwrap();
     let source = model.trace(clean).keep(site).run().unwrap().cache;

@@ -33,16 +33,22 @@
 
 mod attention_heads;
 mod attention_patterns;
+mod corpus_pass;
 mod detection;
 mod gap;
 mod index;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
+mod moments;
+mod most_active;
 mod patch_runs;
 mod patching;
 mod reduce;
 mod repeat;
+mod superposition;
+mod token_effects;
+mod token_vectors;
 mod written;
 
 pub use attention_heads::{AttentionHeads, HeadScores};
@@ -52,3 +58,7 @@ pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use repeat::RepeatLoss;
+pub use superposition::{
+    ActivationCovariance, Concepts, Covariance, FeatureGeometry, Geometry, Interpolate, Interpolated,
+    PrincipalConcepts, Reconstruct, Reconstructed, RowInterpolated, Side, Through,
+};

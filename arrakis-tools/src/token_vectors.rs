@@ -1,0 +1,124 @@
+//! Activations as vectors: one for each real token, at points chosen by name.
+
+use std::cell::RefCell;
+
+use arrakis_core::{
+    AxisKind, Error, HookPoint, Model, ModelExt, PosSlice, Result, Selector, Site, Tokens, Trace, edit,
+};
+use tch::{Kind, Tensor};
+
+use crate::corpus_pass::Batch;
+
+/// The points of that printed name, in which `*` stands for anything, each with a vector for every token.
+pub(crate) fn points(model: &dyn Model, name: &str) -> Result<Vec<HookPoint>> {
+    let points = Selector::from(name).resolve(model.points())?;
+    points.iter().try_for_each(|point| width(model, *point).map(drop))?;
+    Ok(points)
+}
+
+/// The one point of that printed name.
+pub(crate) fn point(model: &dyn Model, name: &str) -> Result<HookPoint> {
+    let points = points(model, name)?;
+    match points[..] {
+        [point] => Ok(point),
+        _ => {
+            let why = format!("it names {} points where one is wanted; `{}` is one", points.len(), points[0]);
+            Err(Error::Invalid { what: format!("point `{name}`"), why })
+        }
+    }
+}
+
+/// The numbers of a token's vector at a point: heads are laid side by side.
+pub(crate) fn width(model: &dyn Model, point: HookPoint) -> Result<usize> {
+    let axes = point.site.axes();
+    let by_token = axes.len() > 2 && axes[..2] == [AxisKind::Batch, AxisKind::Pos];
+    if !by_token {
+        let why = "it has no vector for each token; choose a point like `blocks.0.hook_resid_post`".into();
+        return Err(Error::Invalid { what: format!("point `{point}`"), why });
+    }
+    Ok(point.shape(model.dims(), 1, 1).iter().product::<i64>() as usize)
+}
+
+/// What a direction at a point writes to the residual stream, if the point is read by one linear map or none.
+///
+/// `directions` are `[direction, width]` in double; the result is `[direction, d_model]`.
+pub(crate) fn written(model: &dyn Model, point: HookPoint, directions: &Tensor) -> Result<Option<Tensor>> {
+    use arrakis_core::Weight;
+    let out = match (point.site, point.layer) {
+        (site, _) if site.axes() == Site::RESID_PRE.axes() => return Ok(Some(directions.shallow_clone())),
+        (site, Some(layer)) if site == Site::MLP_POST => model.weight(Weight::OUT.at(layer))?,
+        (site, Some(layer)) if site == Site::Z => model.weight(Weight::O.at(layer))?.f_flatten(0, 1)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(directions.f_matmul(&out.f_to_kind(Kind::Double)?)?))
+}
+
+/// The vectors of the chosen places of a value `[batch, pos, …]`, in double: `[token, width]`; an error if one is not finite.
+pub(crate) fn of_places(point: HookPoint, value: &Tensor, places: &Tensor) -> Result<Tensor> {
+    let flat = value.f_flatten(0, 1)?.f_index_select(0, &places.f_to_device(value.device())?)?;
+    let vectors = flat.f_flatten(1, -1)?.f_to_kind(Kind::Double)?;
+    if vectors.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        let why = "they hold NaN or infinities; look for the first such layer, and at the weights there".into();
+        return Err(Error::Invalid { what: format!("activations at `{point}`"), why });
+    }
+    Ok(vectors)
+}
+
+/// Runs as far as the last of `points` and hands the vectors of the places (`[token, width]`) to `take`, point by point.
+pub(crate) fn read_places(
+    model: &dyn Model,
+    tokens: &Tokens,
+    places: &Tensor,
+    points: &[HookPoint],
+    take: impl FnMut(HookPoint, Tensor) -> Result<()>,
+) -> Result<()> {
+    let take = RefCell::new(take);
+    let look = |point: HookPoint, value: &Tensor| {
+        (*take.borrow_mut())(point, of_places(point, value, places)?)?;
+        Ok(value.shallow_clone())
+    };
+    let trace = as_far_as(model, model.trace(tokens).logits(PosSlice::None), points);
+    points.iter().fold(trace, |trace, point| trace.edit(*point, edit::at_point(&look))).run()?;
+    Ok(())
+}
+
+/// As [`read_places`], for every real token of a batch.
+pub(crate) fn read(
+    model: &dyn Model,
+    batch: &Batch<'_>,
+    points: &[HookPoint],
+    take: impl FnMut(HookPoint, Tensor) -> Result<()>,
+) -> Result<()> {
+    read_places(model, &batch.tokens, &batch.places, points, take)
+}
+
+/// The places, among `batch * pos`, of one position of each row, which counts its real tokens: `[row]`.
+pub(crate) fn position_places(tokens: &Tokens, position: Option<i64>) -> Result<Tensor> {
+    let len = tokens.positions();
+    // Rows are padded on the right.
+    let place = |row: usize| {
+        let position = crate::index::position(position.unwrap_or(-1), tokens.row(row)?.len())?;
+        Ok((row * len) as i64 + position)
+    };
+    let places = (0..tokens.batch()).map(place).collect::<Result<Vec<i64>>>()?;
+    Ok(Tensor::f_from_slice(&places)?)
+}
+
+/// The same trace, ended after the last layer of `points` if none lies behind the blocks.
+fn as_far_as<'a>(
+    model: &dyn Model,
+    trace: Trace<'a, dyn Model + 'a>,
+    points: &[HookPoint],
+) -> Trace<'a, dyn Model + 'a> {
+    let known = model.points();
+    let first_block = known.iter().position(|point| point.layer.is_some()).unwrap_or(0);
+    let before = |point: &HookPoint| known.iter().position(|known| known == point).is_some_and(|at| at < first_block);
+    let ends = points.iter().map(|point| match point.layer {
+        Some(layer) => Some(layer + 1),
+        None => before(point).then_some(0),
+    });
+    match ends.collect::<Option<Vec<usize>>>().and_then(|ends| ends.into_iter().max()) {
+        Some(end) => trace.stop_at(end),
+        None => trace,
+    }
+}

@@ -136,10 +136,11 @@ impl Tool for PrincipalConcepts {
         let point = token_vectors::point(model, &self.point)?;
         let width = token_vectors::width(model, point)?;
         let components = index::count("components", self.components, width)?;
+        let cx = &covariance::bounded(cx, point, width)?;
         let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?;
         let top = index::count("top", self.top, pass.tokens().min(model.dims().vocab))?;
 
-        let moments = covariance::moments(cx, &pass, &self.point)?;
+        let moments = covariance::moments(cx, &pass, point, width)?;
         let principal = Principal::of(&moments.covariance()?)?;
         let directions = principal.directions.f_narrow(0, 0, components as i64)?;
         let [mut high, mut low] = [MostActive::new(top), MostActive::new(top)];

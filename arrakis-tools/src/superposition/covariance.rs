@@ -1,6 +1,8 @@
 //! The covariance of activations over a corpus.
 
-use arrakis_core::{Answer, Axis, Context, Corpus, Error, Result, Series, Stack, Tool, answer, register_tools};
+use arrakis_core::{
+    Answer, Axis, Context, Corpus, Error, HookPoint, Result, Series, Stack, Tool, answer, register_tools,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -92,8 +94,8 @@ impl Tool for ActivationCovariance {
     fn run(&self, cx: &Context<'_>) -> Result<Covariance> {
         let point = token_vectors::point(cx.model(), &self.point)?;
         let width = token_vectors::width(cx.model(), point)?;
-        let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?;
-        let moments = moments(cx, &pass, &self.point)?;
+        let pass = CorpusPass::of(&bounded(cx, point, width)?, &self.corpus, self.window, 2 * width)?;
+        let moments = moments(cx, &pass, point, width)?;
         let covariance = moments.covariance()?;
         let principal = Principal::of(&covariance)?;
         let eigenvalues = answer::numbers(&principal.variances)?;
@@ -136,17 +138,23 @@ impl Tool for ActivationCovariance {
     }
 }
 
-/// The moments at the point of that name over a corpus.
-pub(crate) fn moments(cx: &Context<'_>, pass: &CorpusPass, point: &str) -> Result<Moments> {
-    let model = cx.model();
-    let point = token_vectors::point(model, point)?;
-    let width = token_vectors::width(model, point)?;
+/// A context with the memory that the moments of vectors of that width leave for batches.
+pub(crate) fn bounded<'a>(cx: &Context<'a>, point: HookPoint, width: usize) -> Result<Context<'a>> {
+    let Some(limit) = cx.memory_limit() else { return Ok(*cx) };
     // The moments, what a batch adds to them, and the eigenvectors.
     let bytes = (4 * width * width * Kind::Double.elt_size_in_bytes()) as u64;
-    if let Some(limit) = cx.memory_limit().filter(|limit| bytes > *limit) {
-        let why = format!("it takes {bytes} bytes where {limit} are allowed; choose a narrower point");
-        return Err(Error::Invalid { what: format!("the covariance at `{point}`"), why });
+    match limit.checked_sub(bytes) {
+        Some(left) => Ok(cx.with_memory_limit(left)),
+        None => {
+            let why = format!("it takes {bytes} bytes where {limit} are allowed; choose a narrower point");
+            Err(Error::Invalid { what: format!("the covariance at `{point}`"), why })
+        }
     }
+}
+
+/// The moments at a point over a corpus.
+pub(crate) fn moments(cx: &Context<'_>, pass: &CorpusPass, point: HookPoint, width: usize) -> Result<Moments> {
+    let model = cx.model();
     let mut moments = Moments::new(width, model.device())?;
     pass.each(cx, |batch| token_vectors::read(model, batch, &[point], |_, vectors| moments.add(&vectors)))?;
     Ok(moments)

@@ -97,8 +97,9 @@ impl Tool for Reconstruct {
         if let Some(kept) = self.components.iter().find(|kept| **kept > width) {
             return Err(Error::Invalid { what: format!("components {kept}"), why: format!("there are {width}") });
         }
+        let cx = &covariance::bounded(cx, point, width)?;
         let seen = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?;
-        let moments = covariance::moments(cx, &seen, &self.point)?;
+        let moments = covariance::moments(cx, &seen, point, width)?;
         let principal = Principal::of(&moments.covariance()?)?;
         let test = CorpusPass::of_predictions(cx, self.test.as_ref().unwrap_or(&self.corpus), self.window)?;
 

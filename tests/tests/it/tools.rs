@@ -6,6 +6,7 @@ mod input;
 mod lens;
 mod patching;
 mod smollm2;
+mod superposition;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -46,6 +46,7 @@ mod patch_runs;
 mod patching;
 mod reduce;
 mod repeat;
+mod sparsity;
 mod superposition;
 mod token_effects;
 mod token_vectors;
@@ -58,6 +59,7 @@ pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use repeat::RepeatLoss;
+pub use sparsity::{ActivationSparsity, PolysemanticNeurons, Polysemy, Prunable, Prune, PruneMethod, Pruned, Sparsity};
 pub use superposition::{
     ActivationCovariance, Concepts, Covariance, FeatureGeometry, Geometry, Interpolate, Interpolated,
     PrincipalConcepts, Reconstruct, Reconstructed, RowInterpolated, Side, Through,

@@ -88,9 +88,4 @@ impl Principal {
         let sign = directions.f_gather(1, &greatest, false)?.f_sign()?;
         Ok(Self { variances: variances.f_flip([0])?, directions: directions.f_mul(&sign)? })
     }
-
-    /// How many directions there are.
-    pub(crate) fn len(&self) -> usize {
-        self.directions.size()[0] as usize
-    }
 }

@@ -1,6 +1,6 @@
 //! The tokens of a corpus where something is greatest, kept while it is read: a bounded heap for each of many things.
 
-use arrakis_core::{Error, Model, Result, Window, answer};
+use arrakis_core::{Model, Result, Window, answer};
 use tch::{Kind, Tensor};
 
 /// The greatest numbers so far, with the tokens where they were.
@@ -44,15 +44,6 @@ impl MostActive {
         let tokens: Vec<i64> = Vec::try_from(tokens.f_get(thing as i64)?.f_contiguous()?)?;
         Ok(values.into_iter().zip(tokens.into_iter().map(|token| token as usize)).collect())
     }
-
-    /// Places of every thing's tokens: `[thing, rank]`.
-    pub(crate) fn places(&self) -> Result<Tensor> {
-        self.tokens.as_ref().map(Tensor::shallow_clone).ok_or_else(nothing_read)
-    }
-}
-
-fn nothing_read() -> Error {
-    Error::Invalid { what: "corpus".into(), why: "it holds no token".into() }
 }
 
 /// The text around a token of a window, which stands in «».

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use arrakis_core::{
-    AxisKind, Error, HookPoint, Model, ModelExt, PosSlice, Result, Selector, Site, Tokens, Trace, edit,
+    AxisKind, Error, HookPoint, Model, ModelExt, PosSlice, Result, Selector, Site, Tokens, Trace, Window, edit,
 };
 use tch::{Kind, Tensor};
 
@@ -90,6 +90,16 @@ pub(crate) fn read(
     take: impl FnMut(HookPoint, Tensor) -> Result<()>,
 ) -> Result<()> {
     read_places(model, &batch.tokens, &batch.places, points, take)
+}
+
+/// The vectors of a window that is read alone: `[token, width]`.
+pub(crate) fn read_alone(model: &dyn Model, window: &Window, point: HookPoint) -> Result<Tensor> {
+    let mut found = None;
+    read(model, &Batch::of(std::slice::from_ref(window), 0)?, &[point], |_, vectors| {
+        found = Some(vectors);
+        Ok(())
+    })?;
+    found.ok_or_else(|| Error::NotKept { point: point.to_string() })
 }
 
 /// The places, among `batch * pos`, of one position of each row, which counts its real tokens: `[row]`.

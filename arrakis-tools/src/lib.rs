@@ -35,6 +35,8 @@ mod attention_heads;
 mod attention_patterns;
 mod corpus_pass;
 mod detection;
+mod feature;
+mod feature_viz;
 mod gap;
 mod index;
 mod lens_reading;
@@ -55,6 +57,10 @@ mod written;
 pub use attention_heads::{AttentionHeads, HeadScores};
 pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
 pub use detection::HeadMethod;
+pub use feature::{Direction, Feature};
+pub use feature_viz::{
+    BetweenNeurons, InterpolateNeurons, NeuronPortrait, NeuronWeights, Portrait, RowBetweenNeurons, TopTokens, Tops,
+};
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};

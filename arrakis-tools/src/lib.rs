@@ -42,6 +42,7 @@ mod index;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
+mod map_inputs;
 mod moments;
 mod most_active;
 mod patch_runs;

@@ -39,6 +39,22 @@ pub(crate) fn folded(model: &dyn Model, ids: &[i64]) -> Result<Tensor> {
     }
 }
 
+/// The embeddings of every token: `[d_model, vocab]` in double.
+pub(crate) fn embeddings(model: &dyn Model) -> Result<Tensor> {
+    Ok(model.weight(Weight::E.global())?.f_to_kind(Kind::Double)?.f_transpose(0, 1)?)
+}
+
+/// Cosines of directions (`[direction, d_model]`) with the tokens' vectors (`[d_model, vocab]`): `[direction, vocab]`.
+///
+/// A vector of zeros has the cosine 0 with everything.
+pub(crate) fn cosines(directions: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+    let length = |of: &Tensor, dimension: i64| -> Result<Tensor> {
+        Ok(of.f_square()?.f_sum_dim_intlist(dimension, true, Kind::Double)?.f_sqrt()?)
+    };
+    let lengths = length(directions, 1)?.f_mul(&length(vectors, 0)?)?.f_clamp_min(f64::MIN_POSITIVE)?;
+    Ok(directions.f_matmul(vectors)?.f_div(&lengths)?)
+}
+
 /// Tokens in the order of a number, for each of several directions.
 pub(crate) struct Chosen {
     /// Ids: `[direction][rank]`.

@@ -1,13 +1,15 @@
 //! What lies between two neurons.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, Model, Prompt, Result, Site, Tokens, Tool, Weight, register_tools,
+    Answer, Axis, Cache, Context, Error, Grid, HookPoint, Model, Prompt, Result, Site, Tokens, Tool, Weight,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::feature::inside;
+use crate::map_inputs::MapInputs;
 use crate::token_effects::{self, Chosen};
 use crate::{gap, index, token_vectors};
 
@@ -146,7 +148,10 @@ impl Tool for InterpolateNeurons {
             NeuronWeights::Output => {
                 (token_effects::of(model, &mixed.directions)?, "tokens promoted on the way", "logit per unit")
             }
-            NeuronWeights::Input => (embedded(model, &mixed.directions)?, "tokens read on the way", "cosine"),
+            NeuronWeights::Input => {
+                let embeddings = token_effects::embeddings(model)?;
+                (token_effects::cosines(&mixed.directions, &embeddings)?, "tokens read on the way", "cosine")
+            }
         };
         let tokens = Chosen::of(&by_token, top, true)?.grid(model, title, value, axis)?.diverging();
         Ok(BetweenNeurons { tokens, rows, gap: worst, weights: self.weights })
@@ -196,56 +201,38 @@ impl InterpolateNeurons {
     fn row(&self, model: &dyn Model, ids: &[i64], mixed: &Mixed) -> Result<(Tensor, f64)> {
         let tokens = Tokens::from_ids(ids)?;
         let places = Tensor::f_arange(ids.len() as i64, (Kind::Int64, tch::Device::Cpu))?;
-        let read = |point| -> Result<Tensor> {
-            let mut found = None;
-            token_vectors::read_places(model, &tokens, &places, &[point], |_, vectors| {
-                found = Some(vectors);
+        let read = |points: [HookPoint; 2]| -> Result<Cache> {
+            let mut found = Cache::new();
+            token_vectors::read_places(model, &tokens, &places, &points, |point, vectors| {
+                found.insert(point, vectors.f_transpose(0, 1)?);
                 Ok(())
             })?;
-            found.ok_or_else(|| Error::NotKept { point: point.to_string() })
+            Ok(found)
         };
         let Some(bias) = &mixed.bias else {
-            let along = mixed.directions.f_matmul(&read(Site::MLP_OUT.at(self.layer))?.f_transpose(0, 1)?)?;
+            let (post, written) = (Site::MLP_POST.at(self.layer), Site::MLP_OUT.at(self.layer));
+            let found = read([post, written])?;
+            let along = mixed.directions.f_matmul(found.get(written)?)?;
             let out = model.weight(Weight::OUT.at(self.layer))?.f_to_kind(Kind::Double)?;
             let each = mixed.directions.f_matmul(&out.f_transpose(0, 1)?)?;
-            let mut sum = each.f_matmul(&read(Site::MLP_POST.at(self.layer))?.f_transpose(0, 1)?)?;
+            let mut sum = each.f_matmul(found.get(post)?)?;
             if let Some(bias) = model.weight_if_any(Weight::OUT_B.at(self.layer))? {
                 sum = sum.f_add(&mixed.directions.f_mv(&bias.f_to_kind(Kind::Double)?)?.f_unsqueeze(1)?)?;
             }
             let gap = gap::gap(&sum, &along)?;
             return Ok((along, gap));
         };
-        let (site, scale, shift) = if model.points().contains(&Site::LN2_NORMALIZED.at(self.layer)) {
-            (Site::LN2_NORMALIZED, Weight::LN2_W, Weight::LN2_B)
-        } else {
-            (Site::LN1_NORMALIZED, Weight::LN1_W, Weight::LN1_B)
-        };
-        let mut inputs = read(site.at(self.layer))?;
-        if let Some(scale) = model.weight_if_any(scale.at(self.layer))? {
-            inputs = inputs.f_mul(&scale)?;
-        }
-        if let Some(shift) = model.weight_if_any(shift.at(self.layer))? {
-            inputs = inputs.f_add(&shift)?;
-        }
-        let along = mixed.directions.f_matmul(&inputs.f_transpose(0, 1)?)?.f_add(bias)?;
-        let pre = read(Site::MLP_PRE.at(self.layer))?;
+        let (inputs, pre) = (MapInputs::mlp(model, self.layer), Site::MLP_PRE.at(self.layer));
+        let found = read([inputs.point, pre])?;
+        let read = inputs.of(model, &found.get(inputs.point)?.f_transpose(0, 1)?)?;
+        let along = mixed.directions.f_matmul(&read.f_transpose(0, 1)?)?.f_add(bias)?;
+        let pre = found.get(pre)?;
         let last = along.size()[0] - 1;
-        let end = |step: i64, neuron: usize| -> Result<f64> {
-            gap::gap(&along.f_get(step)?, &pre.f_select(1, neuron as i64)?)
-        };
+        let end =
+            |step: i64, neuron: usize| -> Result<f64> { gap::gap(&along.f_get(step)?, &pre.f_get(neuron as i64)?) };
         let gap = gap::worse(end(0, self.from)?, end(last, self.to)?);
         Ok((along, gap))
     }
-}
-
-/// Cosines of directions with the embeddings of every token: `[direction, vocab]`.
-fn embedded(model: &dyn Model, directions: &Tensor) -> Result<Tensor> {
-    let unit = |vectors: &Tensor| -> Result<Tensor> {
-        let length = vectors.f_square()?.f_sum_dim_intlist(1, true, Kind::Double)?.f_sqrt()?;
-        Ok(vectors.f_div(&length.f_clamp_min(f64::MIN_POSITIVE)?)?)
-    };
-    let embedding = unit(&model.weight(Weight::E.global())?.f_to_kind(Kind::Double)?)?;
-    Ok(unit(directions)?.f_matmul(&embedding.f_transpose(0, 1)?)?)
 }
 
 register_tools!(InterpolateNeurons);

@@ -1,7 +1,7 @@
 //! Principal directions with the tokens and contexts that show what they are.
 
 use arrakis_core::{
-    Answer, Axis, Context, Corpus, Error, Grid, Model, Result, Series, Stack, Tool, Weight, answer, register_tools,
+    Answer, Axis, Context, Corpus, Error, Grid, Model, Result, Series, Stack, Tool, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -204,12 +204,9 @@ impl PrincipalConcepts {
                 let ids: Vec<i64> = (0..model.dims().vocab as i64).collect();
                 token_effects::folded(model, &ids)?
             }
-            Through::Embed => model.weight(Weight::E.global())?.f_to_kind(Kind::Double)?.f_transpose(0, 1)?,
+            Through::Embed => token_effects::embeddings(model)?,
         };
-        let dots = directions.f_matmul(&vectors)?;
-        let lengths = vectors.f_square()?.f_sum_dim_intlist(0, false, Kind::Double)?.f_sqrt()?;
-        let own = directions.f_square()?.f_sum_dim_intlist(1, true, Kind::Double)?.f_sqrt()?;
-        Ok(dots.f_div(&lengths.f_mul(&own)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
+        token_effects::cosines(directions, &vectors)
     }
 
     fn contexts(

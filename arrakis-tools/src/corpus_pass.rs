@@ -64,6 +64,13 @@ impl CorpusPass {
         Ok(Self::in_batches(cx, windows, width, held))
     }
 
+    /// The passes over texts, each whole; `held` numbers are held for each token of a pass.
+    pub(crate) fn of_texts(cx: &Context<'_>, texts: &[Vec<i64>], held: usize) -> Self {
+        let window = |(document, ids): (usize, &Vec<i64>)| Window { document, start: 0, ids: ids.clone() };
+        let width = texts.iter().map(Vec::len).max().unwrap_or(1);
+        Self::in_batches(cx, texts.iter().enumerate().map(window).collect(), width, held)
+    }
+
     fn in_batches(cx: &Context<'_>, windows: Vec<Window>, width: usize, held: usize) -> Self {
         let row_bytes = (width * held.max(1) * cx.model().kind().elt_size_in_bytes().max(8)) as u64;
         let allowed = cx.memory_limit().map_or(usize::MAX, |limit| (limit / row_bytes) as usize);

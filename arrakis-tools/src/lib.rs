@@ -39,6 +39,7 @@ mod feature;
 mod feature_viz;
 mod gap;
 mod index;
+mod knowledge;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
@@ -61,6 +62,9 @@ pub use detection::HeadMethod;
 pub use feature::{Direction, Feature};
 pub use feature_viz::{
     BetweenNeurons, InterpolateNeurons, NeuronPortrait, NeuronWeights, Portrait, RowBetweenNeurons, TopTokens, Tops,
+};
+pub use knowledge::{
+    CategoryNeurons, CategoryScores, Control, KnowledgeNeuron, LinearProbe, ProbeMethod, Probed, TruthProbe,
 };
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 
 use arrakis_core::{
-    AxisKind, Error, HookPoint, Model, ModelExt, PosSlice, Result, Selector, Site, Tokens, Trace, Window, edit,
+    AxisKind, Context, Error, HookPoint, Model, ModelExt, PosSlice, Result, Selector, Site, Tokens, Trace, Window, edit,
 };
 use tch::{Kind, Tensor};
 
-use crate::corpus_pass::Batch;
+use crate::corpus_pass::{Batch, CorpusPass};
+use crate::index;
 
 /// The points of that printed name, in which `*` stands for anything, each with a vector for every token.
 pub(crate) fn points(model: &dyn Model, name: &str) -> Result<Vec<HookPoint>> {
@@ -102,16 +103,51 @@ pub(crate) fn read_alone(model: &dyn Model, window: &Window, point: HookPoint) -
     found.ok_or_else(|| Error::NotKept { point: point.to_string() })
 }
 
-/// The places, among `batch * pos`, of one position of each row, which counts its real tokens: `[row]`.
-pub(crate) fn position_places(tokens: &Tokens, position: Option<i64>) -> Result<Tensor> {
-    let len = tokens.positions();
-    // Rows are padded on the right.
-    let place = |row: usize| {
-        let position = crate::index::position(position.unwrap_or(-1), tokens.row(row)?.len())?;
-        Ok((row * len) as i64 + position)
-    };
-    let places = (0..tokens.batch()).map(place).collect::<Result<Vec<i64>>>()?;
-    Ok(Tensor::f_from_slice(&places)?)
+/// The vectors at one position of each text, which counts its tokens, at each point: `[text, width]`.
+pub(crate) fn at_position(
+    cx: &Context<'_>,
+    texts: &[Vec<i64>],
+    position: Option<i64>,
+    points: &[HookPoint],
+) -> Result<Vec<Tensor>> {
+    by_text(cx, texts, points, |vectors, starts, lengths| {
+        let place = |(start, len): (&i64, &i64)| Ok(start + index::position(position.unwrap_or(-1), *len as usize)?);
+        let places = starts.iter().zip(lengths).map(place).collect::<Result<Vec<i64>>>()?;
+        Ok(vectors.f_index_select(0, &Tensor::f_from_slice(&places)?.f_to_device(vectors.device())?)?)
+    })
+}
+
+/// The mean of the vectors of each text at each point: `[text, width]`.
+pub(crate) fn means(cx: &Context<'_>, texts: &[Vec<i64>], points: &[HookPoint]) -> Result<Vec<Tensor>> {
+    by_text(cx, texts, points, |vectors, starts, lengths| {
+        let mean = |(start, len): (&i64, &i64)| Ok(vectors.f_narrow(0, *start, *len)?.f_mean_dim(0, false, None)?);
+        Ok(Tensor::f_stack(&starts.iter().zip(lengths).map(mean).collect::<Result<Vec<_>>>()?, 0)?)
+    })
+}
+
+/// One vector of each text at each point, from the vectors of all its tokens: `[text, width]`.
+///
+/// `pick` gets the vectors of several texts (`[token, width]`), where each begins, and how long it is.
+fn by_text(
+    cx: &Context<'_>,
+    texts: &[Vec<i64>],
+    points: &[HookPoint],
+    pick: impl Fn(&Tensor, &[i64], &[i64]) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let mut found: Vec<Vec<Tensor>> = points.iter().map(|_| Vec::new()).collect();
+    let widths = points.iter().map(|point| width(cx.model(), *point)).collect::<Result<Vec<_>>>()?;
+    let pass = CorpusPass::of_texts(cx, texts, 2 * widths.into_iter().max().unwrap_or(1));
+    pass.each(cx, |batch| {
+        let lengths: Vec<i64> = batch.windows.iter().map(|window| window.ids.len() as i64).collect();
+        let starts = lengths.iter().scan(0, |next, len| Some(std::mem::replace(next, *next + len)));
+        let starts: Vec<i64> = starts.collect();
+        read(cx.model(), batch, points, |point, vectors| {
+            let place = points.iter().position(|known| *known == point).unwrap_or(0);
+            found[place].push(pick(&vectors, &starts, &lengths)?);
+            Ok(())
+        })
+    })?;
+    found.iter().map(|parts| Ok(Tensor::f_cat(parts, 0)?)).collect()
 }
 
 /// The same trace, ended after the last layer of `points` if none lies behind the blocks.

@@ -11,6 +11,7 @@ const WIDTH: usize = 256;
 
 /// A corpus cut into windows, with how many are read at once.
 pub(crate) struct CorpusPass {
+    /// From the shortest to the longest.
     windows: Vec<Window>,
     /// Tokens before each window.
     starts: Vec<usize>,
@@ -20,11 +21,11 @@ pub(crate) struct CorpusPass {
 
 /// Windows that are read in one pass.
 pub(crate) struct Batch<'a> {
-    /// Tokens of the corpus before this batch.
+    /// Tokens that were read before this batch.
     pub(crate) first: usize,
     /// Which windows.
     pub(crate) windows: &'a [Window],
-    /// Their ids, padded on the right.
+    /// Their ids.
     pub(crate) tokens: Tokens,
     /// Where the real tokens are among `batch * pos`, in order: `[token]`.
     pub(crate) places: Tensor,
@@ -71,7 +72,10 @@ impl CorpusPass {
         Self::in_batches(cx, texts.iter().enumerate().map(window).collect(), width, held)
     }
 
-    fn in_batches(cx: &Context<'_>, windows: Vec<Window>, width: usize, held: usize) -> Self {
+    fn in_batches(cx: &Context<'_>, mut windows: Vec<Window>, width: usize, held: usize) -> Self {
+        // A batch has windows of one length: nothing is padded, and where the rotation depends on the length of the
+        // text, a window is read as it would be alone.
+        windows.sort_by_key(|window| window.ids.len());
         let row_bytes = (width * held.max(1) * cx.model().kind().elt_size_in_bytes().max(8)) as u64;
         let allowed = cx.memory_limit().map_or(usize::MAX, |limit| (limit / row_bytes) as usize);
         let rows = (AT_ONCE / width).min(allowed).max(1);
@@ -97,16 +101,17 @@ impl CorpusPass {
         Err(Error::Invalid { what: "corpus".into(), why })
     }
 
-    /// The window of a token, counted over the corpus, and its place there.
+    /// The window of a token, counted in the order of reading, and its place there.
     pub(crate) fn place(&self, token: usize) -> (&Window, usize) {
         let window = self.starts.partition_point(|start| *start <= token).saturating_sub(1);
         (&self.windows[window], token - self.starts[window])
     }
 
-    /// Goes through the corpus, batch by batch.
+    /// Goes through the corpus, batch by batch, from the shortest windows to the longest.
     pub(crate) fn each(&self, cx: &Context<'_>, mut read: impl FnMut(&Batch<'_>) -> Result<()>) -> Result<()> {
         let mut done = 0;
-        for windows in self.windows.chunks(self.rows) {
+        let alike = self.windows.chunk_by(|a, b| a.ids.len() == b.ids.len());
+        for windows in alike.flat_map(|windows| windows.chunks(self.rows)) {
             cx.progress(done as u64, self.tokens as u64)?;
             let batch = Batch::of(windows, done)?;
             read(&batch)?;

@@ -8,7 +8,7 @@ pub(crate) struct MostActive {
     most: i64,
     /// `[thing, rank]`, greatest first.
     values: Option<Tensor>,
-    /// Places in the corpus: `[thing, rank]`.
+    /// Places in the order of reading: `[thing, rank]`.
     tokens: Option<Tensor>,
 }
 

@@ -137,17 +137,25 @@ fn by_text(
     let mut found: Vec<Vec<Tensor>> = points.iter().map(|_| Vec::new()).collect();
     let widths = points.iter().map(|point| width(cx.model(), *point)).collect::<Result<Vec<_>>>()?;
     let pass = CorpusPass::of_texts(cx, texts, 2 * widths.into_iter().max().unwrap_or(1));
+    let mut read_as = vec![0_i64; texts.len()];
+    let mut done = 0;
     pass.each(cx, |batch| {
         let lengths: Vec<i64> = batch.windows.iter().map(|window| window.ids.len() as i64).collect();
         let starts = lengths.iter().scan(0, |next, len| Some(std::mem::replace(next, *next + len)));
         let starts: Vec<i64> = starts.collect();
+        for window in batch.windows {
+            read_as[window.document] = done;
+            done += 1;
+        }
         read(cx.model(), batch, points, |point, vectors| {
             let place = points.iter().position(|known| *known == point).unwrap_or(0);
             found[place].push(pick(&vectors, &starts, &lengths)?);
             Ok(())
         })
     })?;
-    found.iter().map(|parts| Ok(Tensor::f_cat(parts, 0)?)).collect()
+    // Texts are read by length, and given in their own order.
+    let order = Tensor::f_from_slice(&read_as)?.f_to_device(cx.model().device())?;
+    found.iter().map(|parts| Ok(Tensor::f_cat(parts, 0)?.f_index_select(0, &order)?)).collect()
 }
 
 /// The same trace, ended after the last layer of `points` if none lies behind the blocks.

@@ -2,10 +2,13 @@
 
 mod attention;
 mod attribution;
+mod feature_viz;
 mod input;
+mod knowledge;
 mod lens;
 mod patching;
 mod smollm2;
+mod sparsity;
 mod superposition;
 
 use std::collections::HashMap;

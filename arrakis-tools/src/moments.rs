@@ -28,7 +28,7 @@ impl Moments {
 
     /// Adds vectors (`[token, width]`) by the pairwise update, which never subtracts large numbers.
     ///
-    /// Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+    /// Source: Chan et al., "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
     pub(crate) fn add(&mut self, vectors: &Tensor) -> Result<()> {
         let count = vectors.size()[0] as usize;
         if count == 0 {

@@ -20,13 +20,11 @@ pub(crate) fn points(model: &dyn Model, name: &str) -> Result<Vec<HookPoint>> {
 /// The one point of that printed name.
 pub(crate) fn point(model: &dyn Model, name: &str) -> Result<HookPoint> {
     let points = points(model, name)?;
-    match points[..] {
-        [point] => Ok(point),
-        _ => {
-            let why = format!("it names {} points where one is wanted; `{}` is one", points.len(), points[0]);
-            Err(Error::Invalid { what: format!("point `{name}`"), why })
-        }
+    if let [point] = points[..] {
+        return Ok(point);
     }
+    let why = format!("it names {} points where one is wanted; `{}` is one", points.len(), points[0]);
+    Err(Error::Invalid { what: format!("point `{name}`"), why })
 }
 
 /// The numbers of a token's vector at a point: heads are laid side by side.

@@ -34,11 +34,11 @@ impl TwoSamples {
         [self.high.iter().map(of_high).collect(), self.low.iter().map(of_low).collect()]
     }
 
-    /// The area as the mean placement, pair by pair, and its standard error after DeLong.
+    /// The area as the mean placement, pair by pair, and its standard error from the spread of placements.
     pub(crate) fn by_placements(&self) -> (f64, f64) {
         let [high, low] = self.placements();
         let auc = mean(&high);
-        ((auc), (variance(&high) / high.len() as f64 + variance(&low) / low.len() as f64).sqrt())
+        (auc, (variance(&high) / high.len() as f64 + variance(&low) / low.len() as f64).sqrt())
     }
 
     /// The area with values drawn anew; pairs stay together if `paired`.

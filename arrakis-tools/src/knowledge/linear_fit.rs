@@ -59,11 +59,11 @@ impl Samples {
         let options = (Kind::Double, self.x.device());
         for class in 0..classes {
             let targets: Vec<f64> = labels.iter().map(|label| f64::from(u8::from(*label == class))).collect();
-            let count: f64 = targets.iter().sum();
+            let count = labels.iter().filter(|label| **label == class).count();
             // A class that none or all samples have is never or always the answer.
-            if count == 0.0 || count == targets.len() as f64 {
+            if count == 0 || count == labels.len() {
                 weights.push(Tensor::f_zeros([width], options)?);
-                biases.push(if count == 0.0 { f64::NEG_INFINITY } else { f64::INFINITY });
+                biases.push(if count == 0 { f64::NEG_INFINITY } else { f64::INFINITY });
                 continue;
             }
             let y = Tensor::f_from_slice(&targets)?.f_to_device(self.x.device())?;

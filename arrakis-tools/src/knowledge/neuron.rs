@@ -15,9 +15,10 @@ use crate::token_vectors;
 /// interval is the percentile interval of a seeded bootstrap that draws true and false texts apart, or pairs together if
 /// `paired`; `delong_error` is the standard error without drawing.
 /// Identity: the area through ranks (Mann and Whitney) is the mean placement, pair by pair (`auc_gap`).
-/// Source: Hanley & McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve"
-/// (1982); DeLong, DeLong & Clarke-Pearson (1988), for the error; Efron, "Better bootstrap confidence intervals" (1987),
-/// for the interval; Marks & Tegmark, "The geometry of truth" (2023), for true and false texts.
+/// Source: Hanley et al., "The meaning and use of the area under a receiver operating characteristic (ROC) curve" (1982);
+/// DeLong et al., "Comparing the areas under two or more correlated receiver operating characteristic curves" (1988), for
+/// the error; Efron, "Better bootstrap confidence intervals" (1987), for the interval; Marks & Tegmark, "The geometry of
+/// truth" (2023), for true and false texts.
 ///
 /// ```
 /// # use arrakis_core::{Context, Prompt, Tool};
@@ -83,7 +84,7 @@ pub struct TruthProbe {
     pub auc_low: f64,
     /// Upper end of the bootstrap interval.
     pub auc_high: f64,
-    /// Standard error of the area after DeLong.
+    /// Standard error of the area, without drawing.
     pub delong_error: f64,
     /// Share of pairs whose true text is greater, ties by half, where the texts are pairs.
     pub pair_accuracy: Option<f64>,

@@ -98,7 +98,7 @@ impl Tool for ActivationSparsity {
         if self.thresholds.is_empty() {
             return Err(Error::Invalid { what: "thresholds".into(), why: "the list is empty; give one".into() });
         }
-        if let Some(threshold) = self.thresholds.iter().find(|threshold| !(**threshold >= 0.0)) {
+        if let Some(threshold) = self.thresholds.iter().find(|threshold| threshold.is_nan() || **threshold < 0.0) {
             let why = "an absolute value is compared with it; give 0 or more".into();
             return Err(Error::Invalid { what: format!("threshold {threshold}"), why });
         }

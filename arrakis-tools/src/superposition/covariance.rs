@@ -13,12 +13,12 @@ use crate::{gap, token_vectors};
 
 /// Measures mean and covariance of the activations at a hook point over a corpus, and in how many dimensions they vary.
 ///
-/// Every token gives one vector (heads are laid side by side). Batches are merged by the pairwise update of Chan, Golub
-/// & LeVeque (1979), so that memory does not grow with the corpus; the covariance divides by one less than the tokens.
+/// Every token gives one vector (heads are laid side by side). Batches are merged by the pairwise update of Chan et al.
+/// (1979), so that memory does not grow with the corpus; the covariance divides by one less than the tokens.
 /// The participation ratio `(Σλ)² / Σλ²` of the eigenvalues counts the dimensions that are in use, from 1 to the width.
 /// Identities: the eigenvalues sum to the variances, which are merged apart (`trace_gap`), and `covariance · v = λ v`
 /// (`eigen_gap`), both divided by the greatest eigenvalue.
-/// Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979);
+/// Source: Chan et al., "Updating formulae and a pairwise algorithm for computing sample variances" (1979);
 /// Gao et al., "A theory of multineuronal dimensionality, dynamics and measurement" (2017), for the participation ratio.
 ///
 /// ```
@@ -143,13 +143,11 @@ pub(crate) fn bounded<'a>(cx: &Context<'a>, point: HookPoint, width: usize) -> R
     let Some(limit) = cx.memory_limit() else { return Ok(*cx) };
     // The moments, what a batch adds to them, and the eigenvectors.
     let bytes = (4 * width * width * Kind::Double.elt_size_in_bytes()) as u64;
-    match limit.checked_sub(bytes) {
-        Some(left) => Ok(cx.with_memory_limit(left)),
-        None => {
-            let why = format!("it takes {bytes} bytes where {limit} are allowed; choose a narrower point");
-            Err(Error::Invalid { what: format!("the covariance at `{point}`"), why })
-        }
-    }
+    let left = limit.checked_sub(bytes).ok_or_else(|| Error::Invalid {
+        what: format!("the covariance at `{point}`"),
+        why: format!("it takes {bytes} bytes where {limit} are allowed; choose a narrower point"),
+    })?;
+    Ok(cx.with_memory_limit(left))
 }
 
 /// The moments at a point over a corpus.

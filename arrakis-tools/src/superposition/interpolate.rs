@@ -137,7 +137,7 @@ impl Tool for Interpolate {
         }
         let rows = (0..from.batch()).map(|row| {
             cx.progress(row as u64, from.batch() as u64)?;
-            self.row(cx, point, [from.row(row)?, to.row(row)?], &targets, row)
+            self.row(cx, point, &[from.row(row)?, to.row(row)?], &targets, row)
         });
         Ok(Interpolated { rows: rows.collect::<Result<_>>()? })
     }
@@ -148,7 +148,7 @@ impl Interpolate {
         &self,
         cx: &Context<'_>,
         point: HookPoint,
-        ids: [Vec<i64>; 2],
+        ids: &[Vec<i64>; 2],
         targets: &[i64],
         row: usize,
     ) -> Result<RowInterpolated> {

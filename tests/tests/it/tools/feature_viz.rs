@@ -104,7 +104,7 @@ fn a_neuron_is_drawn_in_every_family() {
 #[test]
 fn a_neuron_that_writes_a_token_promotes_it() {
     let model = golden("gpt2");
-    let mut out = model.weight(Weight::OUT.at(1)).unwrap().copy();
+    let out = model.weight(Weight::OUT.at(1)).unwrap().copy();
     // What the final norm and the unembedding read of the token.
     let read =
         model.weight(Weight::U.global()).unwrap().select(1, 17) * model.weight(Weight::LN_FINAL_W.global()).unwrap();

@@ -9,12 +9,33 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 5] =
-    ["attention.heads", "attention.patterns", "logit_attribution.direct", "logit_lens.lens", "patching.activation"];
+const NAMES: [&str; 19] = [
+    "attention.heads",
+    "attention.patterns",
+    "feature_viz.interpolate",
+    "feature_viz.neuron",
+    "feature_viz.top_tokens",
+    "knowledge.neuron",
+    "knowledge.polysemanticity",
+    "knowledge.probe",
+    "logit_attribution.direct",
+    "logit_lens.lens",
+    "patching.activation",
+    "sparsity.activations",
+    "sparsity.polysemantic",
+    "sparsity.prune",
+    "superposition.concepts",
+    "superposition.covariance",
+    "superposition.geometry",
+    "superposition.interpolate",
+    "superposition.reconstruct",
+];
 
 /// Parameters that a tool takes, without the optional ones.
 fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
+    let corpus = [[9, 3, 17, 40], [5, 8, 2, 11]];
+    let point = "blocks.0.hook_resid_post";
     match name {
         "attention.heads" => json!({ "length": 6 }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
@@ -23,6 +44,25 @@ fn least(name: &str) -> Value {
             "corrupted": [9, 7, 17, 40],
             "metric": { "logit_difference": { "answer": 3, "wrong": 8 } },
         }),
+        "feature_viz.interpolate" => json!({ "prompt": prompt, "layer": 1, "from": 3, "to": 4 }),
+        "feature_viz.neuron" => json!({ "corpus": corpus, "layer": 1, "neuron": 3 }),
+        "feature_viz.top_tokens" => json!({ "corpus": corpus, "feature": { "neuron": { "layer": 1, "neuron": 3 } } }),
+        "knowledge.neuron" => json!({
+            "feature": { "entry": { "point": point, "index": 2 } },
+            "true_texts": corpus,
+            "false_texts": [[9, 3, 18], [6, 8, 2]],
+        }),
+        "knowledge.polysemanticity" => json!({ "texts": corpus, "labels": ["a", "b"] }),
+        "knowledge.probe" => json!({
+            "texts": [[9, 3], [9, 4], [9, 5], [9, 6]],
+            "labels": ["a", "b", "a", "b"],
+        }),
+        "sparsity.activations" | "sparsity.polysemantic" => json!({ "corpus": corpus }),
+        "sparsity.prune" => json!({ "corpus": corpus, "levels": [0.5] }),
+        "superposition.concepts" | "superposition.covariance" => json!({ "corpus": corpus, "point": point }),
+        "superposition.geometry" => json!({ "weight": "blocks.0.mlp.W_in" }),
+        "superposition.interpolate" => json!({ "from": prompt, "to": [9, 7, 17, 41], "point": point }),
+        "superposition.reconstruct" => json!({ "corpus": corpus, "point": point, "components": [2] }),
         _ => json!({ "prompt": prompt }),
     }
 }
@@ -144,6 +184,52 @@ fn bad_values_are_named() {
         ("patching.activation", "layers", json!([5]), "layer 5"),
         ("patching.activation", "kinds", json!([]), "the list is empty"),
         ("patching.activation", "kinds", json!(["q"]), "unknown variant `q`"),
+        ("feature_viz.interpolate", "to", json!(96), "neuron 96 is out of range: there are 96"),
+        ("feature_viz.interpolate", "layer", json!(2), "layer 2"),
+        ("feature_viz.interpolate", "top", json!(62), "top 62"),
+        ("feature_viz.neuron", "corpus", json!([]), "it holds no document"),
+        ("feature_viz.neuron", "neuron", json!(96), "neuron 96"),
+        ("feature_viz.neuron", "window", json!(25), "window of 25 tokens: give a number in 1..=24"),
+        ("feature_viz.top_tokens", "top", json!(0), "top 0"),
+        ("feature_viz.top_tokens", "corpus", json!([[1], []]), "document 1 of the corpus: it is empty"),
+        ("feature_viz.top_tokens", "corpus", json!([[61]]), "token id 61"),
+        ("feature_viz.top_tokens", "corpus", json!("nowhere.json"), "corpus `nowhere.json`"),
+        ("feature_viz.top_tokens", "feature", json!({ "neuron": { "layer": 1 } }), "missing field `neuron`"),
+        ("knowledge.neuron", "true_texts", json!([]), "the prompt is empty"),
+        ("knowledge.neuron", "true_texts", json!([[9, 3]]), "true_texts: there is 1"),
+        ("knowledge.neuron", "position", json!(3), "position 3"),
+        ("knowledge.neuron", "resamples", json!(0), "resamples 0"),
+        ("knowledge.polysemanticity", "labels", json!(["a"]), "1 labels for 2 texts"),
+        ("knowledge.polysemanticity", "labels", json!(["a", "a"]), "every text is `a`"),
+        ("knowledge.polysemanticity", "position", json!(-5), "position -5"),
+        ("knowledge.polysemanticity", "layers", json!([2]), "layer 2"),
+        ("knowledge.probe", "texts", json!([[9, 3], [9, 4], [9, 5], [9, 66]]), "token id 66"),
+        ("knowledge.probe", "points", json!("blocks.*.attn.hook_pattern"), "no vector for each token"),
+        ("knowledge.probe", "penalty", json!(-1), "penalty -1"),
+        ("knowledge.probe", "controls", json!(0), "controls 0"),
+        ("sparsity.activations", "points", json!("hook_tokens"), "no vector for each token"),
+        ("sparsity.activations", "corpus", json!([]), "it holds no document"),
+        ("sparsity.polysemantic", "layers", json!([]), "the list is empty"),
+        ("sparsity.polysemantic", "top", json!(0), "top 0"),
+        ("sparsity.prune", "levels", json!([-0.1]), "level -0.1"),
+        ("sparsity.prune", "methods", json!([]), "methods: the list is empty"),
+        ("sparsity.prune", "layers", json!([2]), "layer 2"),
+        ("superposition.concepts", "components", json!(25), "components 25"),
+        ("superposition.concepts", "top", json!(9), "top 9: give a number in 1..=8"),
+        ("superposition.covariance", "window", json!(0), "window of 0 tokens"),
+        ("superposition.covariance", "point", json!("hook_embd"), "`hook_embed`"),
+        ("superposition.geometry", "weight", json!("blocks.0.mlp.W_inn"), "`blocks.0.mlp.W_in`"),
+        ("superposition.geometry", "weight", json!("ln_final.w"), "where a matrix is wanted"),
+        ("superposition.geometry", "head", json!(0), "it has no heads"),
+        ("superposition.geometry", "top", json!(0), "top 0"),
+        ("superposition.interpolate", "to", json!([9, 7]), "4 and 2 tokens in row 0"),
+        ("superposition.interpolate", "to", json!([[9], [7]]), "1 and 2 rows"),
+        ("superposition.interpolate", "steps", json!(1), "steps 1"),
+        ("superposition.interpolate", "position", json!(4), "position 4"),
+        ("superposition.interpolate", "targets", json!([61]), "token id 61"),
+        ("superposition.reconstruct", "components", json!([]), "components: the list is empty"),
+        ("superposition.reconstruct", "components", json!([25]), "components 25: there are 24"),
+        ("superposition.reconstruct", "test", json!([[1]]), "every window has a single token"),
     ];
     for (name, field, value, expected) in cases {
         let why = wrong(&model, name, field, value.clone());

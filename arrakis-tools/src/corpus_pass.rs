@@ -17,6 +17,8 @@ pub(crate) struct CorpusPass {
     starts: Vec<usize>,
     rows: usize,
     tokens: usize,
+    /// Tokens at the start of each window that are read and not counted.
+    skip: usize,
 }
 
 /// Windows that are read in one pass.
@@ -27,16 +29,16 @@ pub(crate) struct Batch<'a> {
     pub(crate) windows: &'a [Window],
     /// Their ids.
     pub(crate) tokens: Tokens,
-    /// Where the real tokens are among `batch * pos`, in order: `[token]`.
+    /// Where the tokens that count are among `batch * pos`, in order: `[token]`.
     pub(crate) places: Tensor,
 }
 
 impl Batch<'_> {
-    /// The batch of `windows`, before which `first` tokens were read.
-    pub(crate) fn of(windows: &[Window], first: usize) -> Result<Batch<'_>> {
+    /// The batch of `windows`, before which `first` tokens were read, without the `skip` first tokens of each.
+    pub(crate) fn of(windows: &[Window], first: usize, skip: usize) -> Result<Batch<'_>> {
         let tokens = Window::batch(windows)?;
         let len = tokens.positions();
-        let real = windows.iter().enumerate().flat_map(|(row, window)| row * len..row * len + window.ids.len());
+        let real = windows.iter().enumerate().flat_map(|(row, window)| row * len + skip..row * len + window.ids.len());
         let places: Vec<i64> = real.map(|place| place as i64).collect();
         Ok(Batch { first, windows, tokens, places: Tensor::f_from_slice(&places)? })
     }
@@ -79,12 +81,27 @@ impl CorpusPass {
         let row_bytes = (width * held.max(1) * cx.model().kind().elt_size_in_bytes().max(8)) as u64;
         let allowed = cx.memory_limit().map_or(usize::MAX, |limit| (limit / row_bytes) as usize);
         let rows = (AT_ONCE / width).min(allowed).max(1);
-        let (mut starts, mut tokens) = (Vec::with_capacity(windows.len()), 0);
-        for window in &windows {
-            starts.push(tokens);
-            tokens += window.ids.len();
+        Self { starts: Vec::new(), windows, rows, tokens: 0, skip: 0 }.counted()
+    }
+
+    fn counted(mut self) -> Self {
+        (self.starts, self.tokens) = (Vec::with_capacity(self.windows.len()), 0);
+        for window in &self.windows {
+            self.starts.push(self.tokens);
+            self.tokens += window.ids.len() - self.skip;
         }
-        Self { windows, starts, rows, tokens }
+        self
+    }
+
+    /// The same passes without the `skip` first tokens of each window; an error if no token is left.
+    pub(crate) fn without_first(mut self, skip: usize) -> Result<Self> {
+        self.skip = skip;
+        self.windows.retain(|window| window.ids.len() > skip);
+        if self.windows.is_empty() {
+            let why = format!("no window has more than the {skip} tokens that are left out; give longer texts");
+            return Err(Error::Invalid { what: format!("skip {skip}"), why });
+        }
+        Ok(self.counted())
     }
 
     /// Tokens of the corpus.
@@ -104,7 +121,7 @@ impl CorpusPass {
     /// The window of a token, counted in the order of reading, and its place there.
     pub(crate) fn place(&self, token: usize) -> (&Window, usize) {
         let window = self.starts.partition_point(|start| *start <= token).saturating_sub(1);
-        (&self.windows[window], token - self.starts[window])
+        (&self.windows[window], token - self.starts[window] + self.skip)
     }
 
     /// Goes through the corpus, batch by batch, from the shortest windows to the longest.
@@ -113,9 +130,9 @@ impl CorpusPass {
         let alike = self.windows.chunk_by(|a, b| a.ids.len() == b.ids.len());
         for windows in alike.flat_map(|windows| windows.chunks(self.rows)) {
             cx.progress(done as u64, self.tokens as u64)?;
-            let batch = Batch::of(windows, done)?;
+            let batch = Batch::of(windows, done, self.skip)?;
             read(&batch)?;
-            done += windows.iter().map(|window| window.ids.len()).sum::<usize>();
+            done += windows.iter().map(|window| window.ids.len() - self.skip).sum::<usize>();
         }
         cx.progress(self.tokens as u64, self.tokens as u64)
     }

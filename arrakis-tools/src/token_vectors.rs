@@ -94,7 +94,7 @@ pub(crate) fn read(
 /// The vectors of a window that is read alone: `[token, width]`.
 pub(crate) fn read_alone(model: &dyn Model, window: &Window, point: HookPoint) -> Result<Tensor> {
     let mut found = None;
-    read(model, &Batch::of(std::slice::from_ref(window), 0)?, &[point], |_, vectors| {
+    read(model, &Batch::of(std::slice::from_ref(window), 0, 0)?, &[point], |_, vectors| {
         found = Some(vectors);
         Ok(())
     })?;

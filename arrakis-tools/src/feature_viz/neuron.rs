@@ -50,6 +50,9 @@ pub struct NeuronPortrait {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 const fn forty() -> usize {
@@ -63,7 +66,7 @@ const fn ten() -> usize {
 impl NeuronPortrait {
     /// A neuron over `corpus`.
     pub fn new(corpus: impl Into<Corpus>, layer: usize, neuron: usize) -> Self {
-        Self { corpus: corpus.into(), layer, neuron, bins: forty(), top: ten(), window: None }
+        Self { corpus: corpus.into(), layer, neuron, bins: forty(), top: ten(), window: None, skip: 0 }
     }
 }
 
@@ -117,6 +120,7 @@ impl Tool for NeuronPortrait {
             return Err(Error::Invalid { what: "bins 0".into(), why: "give one at least".into() });
         }
         let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * model.dims().d_mlp)?;
+        let pass = pass.without_first(self.skip)?;
         // One number a token: a corpus of a million tokens takes 8 MB.
         let mut seen = Vec::with_capacity(pass.tokens());
         pass.each(cx, |batch| {

@@ -43,6 +43,9 @@ pub struct TopTokens {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 const fn ten() -> usize {
@@ -56,7 +59,7 @@ const fn eight() -> usize {
 impl TopTokens {
     /// The ten tokens of `corpus` where `feature` is greatest.
     pub fn new(corpus: impl Into<Corpus>, feature: Feature) -> Self {
-        Self { corpus: corpus.into(), feature, top: ten(), around: eight(), window: None }
+        Self { corpus: corpus.into(), feature, top: ten(), around: eight(), window: None, skip: 0 }
     }
 }
 
@@ -93,7 +96,7 @@ impl Tool for TopTokens {
         let model = cx.model();
         let feature = self.feature.readout(model)?;
         let width = token_vectors::width(model, feature.point)?;
-        let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?;
+        let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?.without_first(self.skip)?;
         let top = index::count("top", self.top.min(pass.tokens()), pass.tokens())?;
         let mut found = MostActive::new(top);
         pass.each(cx, |batch| {

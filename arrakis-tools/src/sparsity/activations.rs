@@ -42,6 +42,9 @@ pub struct ActivationSparsity {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 fn neurons() -> String {
@@ -55,7 +58,7 @@ fn thresholds() -> Vec<f64> {
 impl ActivationSparsity {
     /// The sparsity of the neurons of every layer over `corpus`.
     pub fn new(corpus: impl Into<Corpus>) -> Self {
-        Self { corpus: corpus.into(), points: neurons(), thresholds: thresholds(), window: None }
+        Self { corpus: corpus.into(), points: neurons(), thresholds: thresholds(), window: None, skip: 0 }
     }
 }
 
@@ -104,6 +107,7 @@ impl Tool for ActivationSparsity {
         }
         let widest = points.iter().map(|point| token_vectors::width(model, *point)).collect::<Result<Vec<_>>>()?;
         let pass = CorpusPass::of(cx, &self.corpus, self.window, 4 * widest.into_iter().max().unwrap_or(1))?;
+        let pass = pass.without_first(self.skip)?;
         let mut counts: Vec<Counts> = points.iter().map(|_| Counts::default()).collect();
         pass.each(cx, |batch| {
             token_vectors::read(model, batch, &points, |point, vectors| {

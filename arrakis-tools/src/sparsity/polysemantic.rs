@@ -51,6 +51,9 @@ pub struct PolysemanticNeurons {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 const fn twenty() -> usize {
@@ -64,7 +67,7 @@ const fn ten() -> usize {
 impl PolysemanticNeurons {
     /// The neurons of every layer over `corpus`.
     pub fn new(corpus: impl Into<Corpus>) -> Self {
-        Self { corpus: corpus.into(), layers: None, examples: twenty(), top: ten(), window: None }
+        Self { corpus: corpus.into(), layers: None, examples: twenty(), top: ten(), window: None, skip: 0 }
     }
 }
 
@@ -116,7 +119,8 @@ impl Tool for PolysemanticNeurons {
             let why = "one token cannot differ from another; give two at least".into();
             return Err(Error::Invalid { what: format!("examples {}", self.examples), why });
         }
-        let pass = CorpusPass::of(cx, &self.corpus, self.window, 3 * dims.d_mlp)?.at_least(2)?;
+        let pass = CorpusPass::of(cx, &self.corpus, self.window, 3 * dims.d_mlp)?;
+        let pass = pass.without_first(self.skip)?.at_least(2)?;
         let points: Vec<HookPoint> = layers.iter().map(|layer| Site::MLP_POST.at(*layer)).collect();
         let mut found: Vec<MostActive> = points.iter().map(|_| MostActive::new(self.examples)).collect();
         pass.each(cx, |batch| {

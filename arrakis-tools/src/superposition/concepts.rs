@@ -67,6 +67,9 @@ pub struct PrincipalConcepts {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 const fn five() -> usize {
@@ -84,6 +87,7 @@ impl PrincipalConcepts {
             through: Through::default(),
             around: five(),
             window: None,
+            skip: 0,
         }
     }
 }
@@ -137,7 +141,7 @@ impl Tool for PrincipalConcepts {
         let width = token_vectors::width(model, point)?;
         let components = index::count("components", self.components, width)?;
         let cx = &covariance::bounded(cx, point, width)?;
-        let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?;
+        let pass = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?.without_first(self.skip)?;
         let top = index::count("top", self.top, pass.tokens().min(model.dims().vocab))?;
 
         let moments = covariance::moments(cx, &pass, point, width)?;

@@ -40,12 +40,15 @@ pub struct ActivationCovariance {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 impl ActivationCovariance {
     /// The covariance at `point` over `corpus`.
     pub fn new(corpus: impl Into<Corpus>, point: impl Into<String>) -> Self {
-        Self { corpus: corpus.into(), point: point.into(), window: None }
+        Self { corpus: corpus.into(), point: point.into(), window: None, skip: 0 }
     }
 }
 
@@ -95,6 +98,7 @@ impl Tool for ActivationCovariance {
         let point = token_vectors::point(cx.model(), &self.point)?;
         let width = token_vectors::width(cx.model(), point)?;
         let pass = CorpusPass::of(&bounded(cx, point, width)?, &self.corpus, self.window, 2 * width)?;
+        let pass = pass.without_first(self.skip)?;
         let moments = moments(cx, &pass, point, width)?;
         let covariance = moments.covariance()?;
         let principal = Principal::of(&covariance)?;

@@ -186,6 +186,18 @@ impl Geometry {
             dimensionality_gap,
         })
     }
+
+    /// Puts tokens behind the numbers of features.
+    fn label(&mut self, token: impl Fn(i64) -> String) {
+        let rankings = [&mut self.most_shared, &mut self.least_shared];
+        let entries = rankings.into_iter().flat_map(|ranking| ranking.entries.iter_mut().map(|entry| &mut entry.label));
+        let axes = [&mut self.table.rows, &mut self.table.columns];
+        for label in entries.chain(axes.into_iter().flat_map(|axis| axis.labels.iter_mut())) {
+            if let Ok(id) = label.parse() {
+                *label = format!("{label}: {}", token(id));
+            }
+        }
+    }
 }
 
 impl Tool for FeatureGeometry {
@@ -194,8 +206,13 @@ impl Tool for FeatureGeometry {
 
     fn run(&self, cx: &Context<'_>) -> Result<Geometry> {
         cx.cancelled()?;
-        let matrix = self.matrix(cx.model())?;
-        Geometry::of(&matrix, self.top.min(matrix.size()[0] as usize))
+        let model = cx.model();
+        let matrix = self.matrix(model)?;
+        let mut found = Geometry::of(&matrix, self.top.min(matrix.size()[0] as usize))?;
+        if matrix.size()[0] == model.dims().vocab as i64 {
+            found.label(|token| model.token(token));
+        }
+        Ok(found)
     }
 }
 

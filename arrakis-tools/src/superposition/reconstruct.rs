@@ -46,6 +46,9 @@ pub struct Reconstruct {
     /// Tokens read at once; 256 if absent, or what the context holds.
     #[serde(default)]
     pub window: Option<usize>,
+    /// Tokens at the start of each window that are left out; the first ones are often unlike all others.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 impl Reconstruct {
@@ -56,7 +59,7 @@ impl Reconstruct {
         components: impl IntoIterator<Item = usize>,
     ) -> Self {
         let components = components.into_iter().collect();
-        Self { corpus: corpus.into(), point: point.into(), components, test: None, window: None }
+        Self { corpus: corpus.into(), point: point.into(), components, test: None, window: None, skip: 0 }
     }
 }
 
@@ -98,7 +101,7 @@ impl Tool for Reconstruct {
             return Err(Error::Invalid { what: format!("components {kept}"), why: format!("there are {width}") });
         }
         let cx = &covariance::bounded(cx, point, width)?;
-        let seen = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?;
+        let seen = CorpusPass::of(cx, &self.corpus, self.window, 2 * width)?.without_first(self.skip)?;
         let moments = covariance::moments(cx, &seen, point, width)?;
         let principal = Principal::of(&moments.covariance()?)?;
         let test = CorpusPass::of_predictions(cx, self.test.as_ref().unwrap_or(&self.corpus), self.window)?;
@@ -111,7 +114,7 @@ impl Tool for Reconstruct {
             let prefix = Prefix::run(cx, batch, point, &mut own)?;
             for (kept, loss) in kept.iter().zip(&mut losses) {
                 let directions = principal.directions.f_narrow(0, 0, *kept as i64)?;
-                let project = |value: &Tensor| projected(value, moments.mean(), &directions);
+                let project = |value: &Tensor| projected(value, moments.mean(), &directions, self.skip);
                 loss.add(&prefix.logits(cx, batch, point, edit::with(project))?, batch)?;
             }
             Ok(())
@@ -140,12 +143,19 @@ impl Tool for Reconstruct {
     }
 }
 
-/// A value whose vectors are replaced by their mean and their projection on `directions` (`[component, width]`).
-fn projected(value: &Tensor, mean: &Tensor, directions: &Tensor) -> Result<Tensor> {
-    let size = value.size();
-    let left = value.f_flatten(0, 1)?.f_flatten(1, -1)?.f_to_kind(Kind::Double)?.f_sub(mean)?;
+/// A value whose vectors are replaced by their mean and their projection on `directions` (`[component, width]`), but for
+/// those of the first `skip` positions.
+fn projected(value: &Tensor, mean: &Tensor, directions: &Tensor, skip: usize) -> Result<Tensor> {
+    let (len, skip) = (value.size()[1], skip as i64);
+    if skip >= len {
+        return Ok(value.shallow_clone());
+    }
+    let part = value.f_narrow(1, skip, len - skip)?;
+    let size = part.size();
+    let left = part.f_flatten(0, 1)?.f_flatten(1, -1)?.f_to_kind(Kind::Double)?.f_sub(mean)?;
     let kept = left.f_matmul(&directions.f_transpose(0, 1)?)?.f_matmul(directions)?;
-    Ok(kept.f_add(mean)?.f_reshape(&size[..])?.f_to_kind(value.kind())?)
+    let kept = kept.f_add(mean)?.f_reshape(&size[..])?.f_to_kind(value.kind())?;
+    Ok(value.f_slice_scatter(&kept, 1, skip, len, 1)?)
 }
 
 /// The residual stream before the layer of a point, so that the layers before it run once for all edits there.

@@ -4,7 +4,8 @@ use arrakis_core::{
     Context, Corpus, Model as _, ModelExt as _, Prompt, Site, Tokens, Tool as _, answer, edit, loss_by_row,
 };
 use arrakis_tools::{
-    ActivationCovariance, FeatureGeometry, Geometry, Interpolate, PrincipalConcepts, Reconstruct, Side, Through,
+    ActivationCovariance, Feature, FeatureGeometry, Geometry, Interpolate, PrincipalConcepts, Reconstruct, Side,
+    Through, TopTokens,
 };
 use tch::{Kind, Tensor};
 
@@ -82,11 +83,45 @@ fn contexts_show_the_token_and_what_is_around_it() {
 }
 
 #[test]
+fn first_tokens_are_left_out_where_asked() {
+    let model = golden("llama");
+    let rows = vec![vec![9, 3, 17, 40, 5], vec![5, 8, 2], vec![4], vec![7, 7]];
+    let vectors: Vec<Tensor> = rows
+        .iter()
+        .filter(|ids| ids.len() > 1)
+        .map(|ids| {
+            let tokens = Tokens::from_ids(ids).unwrap();
+            let run = model.trace(&tokens).keep(Site::RESID_POST.at(1)).run().unwrap();
+            run.cache[Site::RESID_POST.at(1)].get(0).narrow(0, 1, ids.len() as i64 - 1)
+        })
+        .collect();
+    let expected = Tensor::cat(&vectors, 0).transpose(0, 1).cov(1, None::<&Tensor>, None::<&Tensor>);
+    let asked = ActivationCovariance::new(Corpus::Rows(rows.clone()), "blocks.1.hook_resid_post");
+    let asked = ActivationCovariance { skip: 1, ..asked };
+    let found = asked.run(&Context::new(&model)).unwrap();
+    assert_eq!(found.tokens, 7);
+    assert!(found.covariance.values.allclose(&expected, 0.0, 1e-12, false));
+    assert!(refused(&ActivationCovariance { skip: 5, ..asked }, &model).contains("skip 5"));
+
+    let corpus = || Corpus::Rows(rows.clone());
+    let top = TopTokens::new(corpus(), Feature::Neuron { layer: 1, neuron: 3 });
+    let found = TopTokens { skip: 1, ..top }.run(&Context::new(&model)).unwrap();
+    assert_eq!(found.places.len(), 7);
+    assert!(found.places.iter().all(|(_, place)| *place > 0));
+    assert_small(found.replay_gap, 1e-12, "replay");
+    // With every position left alone, no component is needed.
+    let kept = Reconstruct::new(Corpus::Rows(vec![vec![9, 3, 17], vec![5, 8, 2]]), "blocks.0.hook_resid_post", [0]);
+    let kept = Reconstruct { test: Some(Corpus::Rows(vec![vec![9, 3]])), skip: 2, ..kept };
+    let found = kept.run(&Context::new(&model)).unwrap();
+    assert_small((found.losses.lines[0].values[0] - found.loss).abs(), 1e-12, "nothing is replaced");
+}
+
+#[test]
 fn all_components_change_nothing_and_none_leave_the_mean() {
     each_folder("reconstruction from principal components", |model, rows, name| {
         let rows = vec![rows[0].clone(), rows[1][..4].to_vec(), vec![3]];
         for point in ["blocks.1.hook_resid_post", "blocks.0.mlp.hook_post", "hook_embed"] {
-            let asked = Reconstruct::new(Corpus::Rows(rows.clone()), point, [0, 2]);
+            let asked = Reconstruct { skip: 1, ..Reconstruct::new(Corpus::Rows(rows.clone()), point, [0, 2]) };
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.whole_gap, 1e-9, name);
             assert_small(found.share.lines[0].values[0], 0.0, name);

@@ -65,6 +65,12 @@ impl Moments {
         Ok(self.scatter.f_div_scalar((self.count - 1) as f64)?)
     }
 
+    /// A variance that is no more than the rounding of the mean.
+    pub(crate) fn rounding(&self) -> Result<f64> {
+        let size = self.mean.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
+        Ok((size * 1e-24).max(f64::MIN_POSITIVE))
+    }
+
     /// The variances summed, each merged for itself.
     pub(crate) fn summed_variance(&self) -> Result<f64> {
         Ok(self.squares.f_sum(Kind::Double)?.f_double_value(&[])? / (self.count.max(2) - 1) as f64)

@@ -1,7 +1,7 @@
 //! The tokens of a corpus where something is greatest, kept while it is read: a bounded heap for each of many things.
 
 use arrakis_core::{Model, Result, Window, answer};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The greatest numbers so far, with the tokens where they were.
 pub(crate) struct MostActive {
@@ -37,12 +37,14 @@ impl MostActive {
         Ok(())
     }
 
-    /// Numbers and places of one thing, greatest first.
-    pub(crate) fn of(&self, thing: usize) -> Result<Vec<(f64, usize)>> {
+    /// Numbers and places of each thing, greatest first.
+    pub(crate) fn lists(&self) -> Result<Vec<Vec<(f64, usize)>>> {
         let (Some(values), Some(tokens)) = (&self.values, &self.tokens) else { return Ok(Vec::new()) };
-        let values = answer::numbers(&values.f_get(thing as i64)?)?;
-        let tokens: Vec<i64> = Vec::try_from(tokens.f_get(thing as i64)?.f_contiguous()?)?;
-        Ok(values.into_iter().zip(tokens.into_iter().map(|token| token as usize)).collect())
+        let ranks = values.size()[1] as usize;
+        let values = answer::numbers(values)?;
+        let tokens: Vec<i64> = Vec::try_from(tokens.f_to_device(Device::Cpu)?.f_contiguous()?.f_reshape([-1])?)?;
+        let pairs: Vec<(f64, usize)> = values.into_iter().zip(tokens.into_iter().map(|token| token as usize)).collect();
+        Ok(pairs.chunks(ranks).map(<[_]>::to_vec).collect())
     }
 }
 

@@ -108,7 +108,7 @@ impl Tool for TopTokens {
         let around = self.around as i64;
         let (mut entries, mut places, mut replay_gap) = (Vec::new(), Vec::new(), 0.0);
         let (mut values, mut cells, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        for (rank, (value, token)) in found.of(0)?.into_iter().enumerate() {
+        for (rank, (value, token)) in found.lists()?.into_iter().flatten().enumerate() {
             cx.cancelled()?;
             let (window, place) = pass.place(token);
             let alone = answer::numbers(&feature.of(&token_vectors::read_alone(model, window, feature.point)?)?)?;

@@ -73,7 +73,7 @@ pub struct CategoryScores {
     pub explained: Grid,
     /// Neurons with the greatest entropy.
     pub polysemantic: Ranking,
-    /// Neurons with the greatest selectivity, with their category.
+    /// Neurons with the greatest selectivity, with their category; where equal, of greater share of the variance first.
     pub selective: Ranking,
     /// Responses of the neurons in `selective`: `[neuron, category]`.
     pub responses: Grid,
@@ -123,9 +123,11 @@ impl Tool for CategoryNeurons {
         let grid =
             |title: &str, value: &str, values: Vec<f64>| Grid::new(title, value, rows.clone(), neurons.clone(), values);
         let label = |place: usize| format!("L{}N{}", layers[place / dims.d_mlp], place % dims.d_mlp);
+        let explained = answer::numbers(&parts.explained)?;
         let order = |key: &dyn Fn(usize) -> f64| -> Vec<usize> {
             let mut order: Vec<usize> = (0..columns).filter(|place| !key(*place).is_nan()).collect();
-            order.sort_by(|a, b| key(*b).total_cmp(&key(*a)));
+            // Many neurons answer to one category alone, some of them to a single text by a hair.
+            order.sort_by(|a, b| key(*b).total_cmp(&key(*a)).then(explained[*b].total_cmp(&explained[*a])));
             order.truncate(top);
             order
         };
@@ -149,7 +151,7 @@ impl Tool for CategoryNeurons {
             )?,
             entropy: grid("entropy over categories", "normalised entropy", scored.iter().map(|s| s.0).collect())?,
             selectivity: grid("selectivity", "selectivity", scored.iter().map(|s| s.1).collect())?,
-            explained: grid("variance between categories", "share", answer::numbers(&parts.explained)?)?,
+            explained: grid("variance between categories", "share", explained)?,
             variance_gap: parts.gap,
         })
     }

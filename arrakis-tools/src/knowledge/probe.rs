@@ -1,15 +1,14 @@
 //! A linear probe at each layer, beside what it learns of labels that mean nothing.
 
-use std::collections::HashMap;
-
 use arrakis_core::{Answer, Axis, Context, Error, Prompt, Result, Series, Stack, Stream, Tool, register_tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::control::Control;
 use super::labelled::Labelled;
 use super::linear_fit::{LinearFit, Samples};
-use crate::{gap, index, token_vectors};
+use crate::{gap, token_vectors};
 
 /// How a probe is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -20,17 +19,6 @@ pub enum ProbeMethod {
     Logistic,
     /// Ridge regression of 0 and 1, each class against the rest.
     Ridge,
-}
-
-/// What shares a label in the control task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Control {
-    /// Texts with the same token at the position that is read, as in Hewitt and Liang: only memory solves it.
-    #[default]
-    Token,
-    /// Nothing: labels are shuffled over the texts, so that the control is chance.
-    Text,
 }
 
 /// Trains a linear probe for labels of texts at each hook point, and compares it with a control task.
@@ -175,7 +163,7 @@ impl Tool for LinearProbe {
         let points = token_vectors::points(model, &self.points)?;
         let texts = Labelled::of(model, &self.texts, &self.labels, 2)?;
         let split = self.split(&texts, &mut cx.stream("knowledge.probe split"));
-        let controls = self.control_labels(cx, &texts)?;
+        let controls = self.control.labels(cx, &texts, self.position, self.controls)?;
         let classes = texts.classes.len();
         let [train, test] = [&split.train, &split.test].map(|places| Split::labels(places, &texts.labels));
         let majority = (0..classes).max_by_key(|class| train.iter().filter(|label| *label == class).count());
@@ -280,32 +268,6 @@ impl LinearProbe {
         train.sort_unstable();
         test.sort_unstable();
         Split { train, test }
-    }
-
-    /// The labels of each control task.
-    fn control_labels(&self, cx: &Context<'_>, texts: &Labelled) -> Result<Vec<Vec<usize>>> {
-        let count = texts.labels.len();
-        let token = |ids: &Vec<i64>| Ok(ids[index::position(self.position.unwrap_or(-1), ids.len())? as usize]);
-        let types = texts.rows.iter().map(token).collect::<Result<Vec<i64>>>()?;
-        if self.control == Control::Token && types.iter().all(|id| *id == types[0]) {
-            let why = "every text has the same token at the position, so a label for each token is one label for all; \
-                       choose `text`, or another position";
-            return Err(Error::Invalid { what: "control `token`".into(), why: why.into() });
-        }
-        let draw = |number: usize| {
-            let mut stream = cx.stream(&format!("knowledge.probe control {number}"));
-            match self.control {
-                Control::Text => stream.permutation(count).into_iter().map(|place| texts.labels[place]).collect(),
-                Control::Token => {
-                    let mut known: HashMap<i64, usize> = HashMap::new();
-                    let label = |id: &i64| {
-                        *known.entry(*id).or_insert_with(|| texts.labels[stream.below(count as u64) as usize])
-                    };
-                    types.iter().map(label).collect()
-                }
-            }
-        };
-        Ok((0..self.controls).map(draw).collect())
     }
 }
 

@@ -134,9 +134,8 @@ impl Tool for PolysemanticNeurons {
         let mut scored = Vec::new();
         for (layer, found) in layers.iter().zip(&found) {
             cx.cancelled()?;
-            for neuron in 0..dims.d_mlp {
-                let strongest: Vec<(f64, usize)> =
-                    found.of(neuron)?.into_iter().filter(|(value, _)| *value > 0.0).collect();
+            for (neuron, strongest) in found.lists()?.into_iter().enumerate() {
+                let strongest: Vec<(f64, usize)> = strongest.into_iter().filter(|(value, _)| *value > 0.0).collect();
                 let ids: Vec<i64> = strongest.iter().map(|(_, token)| token_id(&pass, *token)).collect();
                 let (effective, spread) =
                     if ids.len() < 2 { (f64::NAN, f64::NAN) } else { (effective(&ids), spread(&embedding, &ids)?) };

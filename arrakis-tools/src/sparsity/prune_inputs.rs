@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrakis_core::{Context, HookPoint, Model, Result, Site, WeightPoint};
 use tch::{Kind, Tensor};
 
-use super::prune::Prunable;
+use super::prunable::Prunable;
 use crate::corpus_pass::CorpusPass;
 use crate::map_inputs::MapInputs;
 use crate::token_vectors;

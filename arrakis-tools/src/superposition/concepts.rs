@@ -160,7 +160,7 @@ impl Tool for PrincipalConcepts {
 
         let variances = principal.variances.f_narrow(0, 0, components as i64)?;
         let greatest = variances.f_double_value(&[0])?;
-        if greatest.abs() < f64::MIN_POSITIVE {
+        if greatest <= moments.rounding()? {
             let why = "they do not vary over the corpus, so they have no principal directions".into();
             return Err(Error::Invalid { what: format!("activations at `{point}`"), why });
         }
@@ -223,12 +223,10 @@ impl PrincipalConcepts {
         rows: &Axis,
     ) -> Result<Grid> {
         let (mut values, mut cells) = (Vec::new(), Vec::new());
-        for component in 0..rows.len() {
-            for (value, token) in found.of(component)? {
-                let (window, place) = pass.place(token);
-                values.push(sign * value);
-                cells.push(most_active::context(model, window, place, self.around));
-            }
+        for (value, token) in found.lists()?.into_iter().flatten() {
+            let (window, place) = pass.place(token);
+            values.push(sign * value);
+            cells.push(most_active::context(model, window, place, self.around));
         }
         let ranks = Axis::new("rank", (1..=values.len() / rows.len()).map(|rank| rank.to_string()));
         Ok(Grid::new(title, "score", rows.clone(), ranks, values)?.with_cells(cells)?.diverging())

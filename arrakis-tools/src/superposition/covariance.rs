@@ -104,7 +104,8 @@ impl Tool for ActivationCovariance {
         let principal = Principal::of(&covariance)?;
         let eigenvalues = answer::numbers(&principal.variances)?;
         let trace = moments.summed_variance()?;
-        let greatest = if eigenvalues[0] > 0.0 { eigenvalues[0] } else { 1.0 };
+        // Where nothing varies, the gaps are those of rounding.
+        let greatest = eigenvalues[0].max(moments.rounding()?);
 
         let sum: f64 = eigenvalues.iter().sum();
         let squares: f64 = eigenvalues.iter().map(|value| value * value).sum();

@@ -16,8 +16,8 @@ use crate::{gap, index, token_vectors};
 /// ones counted as 0. `entropy` is that of the responses' shares over the logarithm of the number of categories: 0 where
 /// one category has all, 1 where all have the same. `selectivity` is `(r_max - r_rest) / (r_max + r_rest)`, `r_rest` the
 /// mean response to the others. `explained` is the share of the raw activation's variance over texts that lies between
-/// the categories (η²). A neuron that answers to no text has no entropy and no selectivity (NaN); the entropy has no
-/// single published form, and says nothing of categories that were not given.
+/// the categories (η²), NaN where it does not vary. A neuron that answers to no text has no entropy and no selectivity
+/// (NaN); the entropy has no single published form, and says nothing of categories that were not given.
 /// Identity: the variance between categories and that within them sum to the whole (`variance_gap`, of the variances
 /// divided by the greatest one).
 /// Source: Morcos et al., "On the importance of single directions for generalization" (2018), for selectivity; Fisher,

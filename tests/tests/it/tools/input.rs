@@ -1,9 +1,10 @@
 //! What every tool has: a place in the registry, help, JSON in and out, and errors that name the thing.
 
-use arrakis_core::{Answer, Context, Metric, Prompt, RowTokens, Tool, tool, tools};
+use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, DirectAttribution, LogitLens, PatchKind, PatchScale,
+    ActivationPatching, AttentionHeads, AttentionPatterns, Control, DirectAttribution, Direction, Feature,
+    KnowledgeNeuron, LinearProbe, LogitLens, PatchKind, PatchScale, Prunable, Prune, TopTokens,
 };
 use serde_json::{Value, json};
 
@@ -138,6 +139,13 @@ fn parameters_survive_json() {
     let mut patching = ActivationPatching::new("a", "b", metric);
     (patching.kinds, patching.scale) = (vec![PatchKind::ZByPos, PatchKind::ResidPre], PatchScale::Raw);
     same(&patching);
+    let towards = Direction::Token { token: " a".into() };
+    let head = Feature::Head { layer: 1, head: 2, direction: Direction::Vector(vec![0.5, -1.0]) };
+    same(&TopTokens { skip: 1, ..TopTokens::new(vec!["a text".to_owned()], head) });
+    let along = Feature::Direction { point: "hook_embed".into(), direction: towards };
+    same(&KnowledgeNeuron { paired: true, ..KnowledgeNeuron::new(along, "a", Prompt::Rows(vec![vec![1]])) });
+    same(&Prune { maps: Some(vec![Prunable::Gate]), ..Prune::new(Corpus::File("texts.json".into()), [0.5]) });
+    same(&LinearProbe { control: Control::Text, ..LinearProbe::new("a", ["b"]) });
 }
 
 /// Asks with one parameter changed, which must be refused.

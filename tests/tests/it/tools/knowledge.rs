@@ -2,10 +2,9 @@
 
 use arrakis_core::{Context, Model, Prompt, Stream, Tool as _, Weight};
 use arrakis_tools::{CategoryNeurons, Control, Direction, Feature, KnowledgeNeuron, LinearProbe, ProbeMethod};
-use tch::Tensor;
 
 use super::sparsity::neuron_of_one_token;
-use super::{assert_close, assert_small, each_folder, golden, message, refused};
+use super::{assert_small, each_folder, golden, message, refused};
 
 /// A GPT-2 whose embedding of each token has, as its first entry, what `known` says of it.
 fn planted(known: impl Fn(i64) -> f64) -> Box<dyn Model> {
@@ -166,9 +165,12 @@ fn variance_is_shared_out_in_every_family() {
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.variance_gap, 1e-9, name);
             let one_by_one = asked.run(&Context::new(model).with_memory_limit(1)).unwrap();
-            let expected = Tensor::from_slice(&one_by_one.responses.values);
-            assert_close(&found.responses.values, &expected, 1e-9, name);
-            assert!(found.explained.values.iter().all(|share| share.is_nan() || (-1e-9..=1.0 + 1e-9).contains(share)));
+            for (share, alone) in found.explained.values.iter().zip(&one_by_one.explained.values) {
+                // A neuron behind a ReLU may answer to no text.
+                let idle = share.is_nan() && alone.is_nan();
+                assert!(idle || (share - alone).abs() < 1e-9, "{name}: {share} {alone}");
+                assert!(idle || (-1e-9..=1.0 + 1e-9).contains(share), "{name}: {share}");
+            }
         }
     });
 }

@@ -3,7 +3,7 @@
 use arrakis_core::{
     Context, Corpus, Model, ModelExt as _, Site, Tokens, Tool as _, Weight, WeightPoint, answer, loss_by_row,
 };
-use arrakis_tools::{ActivationSparsity, PolysemanticNeurons, Prunable, Prune, PruneMethod};
+use arrakis_tools::{ActivationSparsity, PolysemanticNeurons, Prunable, Prune};
 use tch::{Kind, Tensor};
 
 use super::{assert_close, assert_small, each_folder, golden, refused};
@@ -129,25 +129,38 @@ fn pruned_are_the_least_of_the_matrix_and_the_least_of_each_output() {
     }
 }
 
-/// What a map reads is right if the map makes of it what the model makes.
+/// Where a norm's weight and bias are zero its outputs are too, and the maps that read it lose nothing without them.
 #[test]
 fn inputs_that_are_zero_are_pruned_first() {
-    let model = golden("llama");
-    let d_model = model.dims().d_model as i64;
-    let scale = Tensor::cat(
-        &[
-            Tensor::zeros([d_model / 2], (Kind::Double, tch::Device::Cpu)),
-            model.weight(Weight::LN2_W.at(0)).unwrap().narrow(0, d_model / 2, d_model / 2),
-        ],
-        0,
-    );
-    let model = model.with_weights(vec![(Weight::LN2_W.at(0), scale)]).unwrap();
-    let mut asked = Prune::new(Corpus::Rows(vec![vec![9, 3, 17, 40, 5]]), [0.5]);
-    (asked.maps, asked.layers) = (Some(vec![Prunable::Gate, Prunable::In]), Some(vec![0]));
-    asked.methods = vec![PruneMethod::Wanda, PruneMethod::Magnitude];
-    let found = asked.run(&Context::new(&*model)).unwrap();
-    assert_small((found.losses.lines[0].values[0] - found.loss).abs(), 1e-12, "only dead inputs are gone");
-    assert!((found.losses.lines[1].values[0] - found.loss).abs() > 1e-9);
+    let mlp = vec![Prunable::Gate, Prunable::In];
+    let attention = vec![Prunable::Q, Prunable::K, Prunable::V];
+    let of_first = (Weight::LN1_W, Weight::LN1_B);
+    let of_second = (Weight::LN2_W, Weight::LN2_B);
+    for (name, norm, maps) in [
+        ("gpt2", of_second, vec![Prunable::In]),
+        ("gpt2", of_first, attention.clone()),
+        ("llama", of_second, mlp.clone()),
+        ("llama", of_first, attention.clone()),
+        ("gpt-neox", of_second, mlp.clone()),
+        ("stablelm-parallel", of_first, [mlp, attention].concat()),
+    ] {
+        let model = golden(name);
+        let half = model.dims().d_model as i64 / 2;
+        let halved = |weight: Weight| {
+            let weight = weight.at(0);
+            let whole = model.weight_if_any(weight).unwrap()?;
+            let rest = whole.narrow(0, half, whole.size()[0] - half);
+            Some((weight, Tensor::cat(&[whole.narrow(0, 0, half).zeros_like(), rest], 0)))
+        };
+        let edits = [halved(norm.0), halved(norm.1)].into_iter().flatten().collect();
+        let model = model.with_weights(edits).unwrap();
+        let mut asked = Prune::new(Corpus::Rows(vec![vec![9, 3, 17, 40, 5]]), [0.5]);
+        (asked.maps, asked.layers) = (Some(maps), Some(vec![0]));
+        let found = asked.run(&Context::new(&*model)).unwrap();
+        let [magnitude, wanda] = [0, 1].map(|line| (found.losses.lines[line].values[0] - found.loss).abs());
+        assert_small(wanda, 1e-12, &format!("{name}: only dead inputs are gone"));
+        assert!(magnitude > 1e-9, "{name}");
+    }
 }
 
 /// A GPT-2 whose first neuron of block 0 is above 0 for the token 5 alone, and whose second is 1 for every token.

@@ -163,6 +163,11 @@ fn interpolation_begins_and_ends_with_the_prompts() {
             let [first, second] = [&found.divergence.lines[0].values, &found.divergence.lines[1].values];
             assert_small(first[0].abs().max(second[3].abs()), 1e-9, name);
         }
+        for point in ["hook_embed", "blocks.1.hook_resid_pre", "blocks.1.ln1.hook_normalized"] {
+            let asked = Interpolate::new(Prompt::Ids(rows[0].clone()), Prompt::Ids(rows[1].clone()), point);
+            let found = asked.run(&Context::new(model)).unwrap().rows.remove(0);
+            assert_small(found.start_gap.max(found.end_gap.unwrap_or(0.0)), 1e-9, name);
+        }
         // Prompts of unlike lengths meet at one position.
         let (from, to) = (Prompt::Ids(rows[0].clone()), Prompt::Ids(rows[1][..3].to_vec()));
         let mut asked = Interpolate::new(from, to, "blocks.0.mlp.hook_post");

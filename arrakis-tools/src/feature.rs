@@ -9,15 +9,12 @@ use crate::{token_effects, token_vectors};
 
 /// A direction: its numbers, or what makes the model say a token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Its numbers, as many as there are at the place where it is read.
     Vector(Vec<f64>),
     /// The unembedding of a token, with the final norm's weight folded in.
-    Token {
-        /// The token.
-        token: TokenChoice,
-    },
+    Token(TokenChoice),
 }
 
 /// What is read at every token: one number.
@@ -120,7 +117,7 @@ impl Direction {
                 }
                 Tensor::f_from_slice(numbers)?.f_to_device(model.device())?
             }
-            Self::Token { token } => token_effects::folded(model, &[token.id(model)?])?.f_select(1, 0)?,
+            Self::Token(token) => token_effects::folded(model, &[token.id(model)?])?.f_select(1, 0)?,
         };
         let found = numbers.numel();
         if found != width {

@@ -7,6 +7,7 @@ mod linear_fit;
 mod neuron;
 mod polysemanticity;
 mod probe;
+mod split;
 
 pub use control::Control;
 pub use neuron::{KnowledgeNeuron, TruthProbe};

@@ -1,6 +1,6 @@
 //! A linear probe at each layer, beside what it learns of labels that mean nothing.
 
-use arrakis_core::{Answer, Axis, Context, Error, Prompt, Result, Series, Stack, Stream, Tool, register_tools};
+use arrakis_core::{Answer, Axis, Context, Error, Prompt, Result, Series, Stack, Tool, register_tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -8,6 +8,7 @@ use tch::Tensor;
 use super::control::Control;
 use super::labelled::Labelled;
 use super::linear_fit::{LinearFit, Samples};
+use super::split::{self, Split};
 use crate::{gap, token_vectors};
 
 /// How a probe is trained.
@@ -25,7 +26,7 @@ pub enum ProbeMethod {
 ///
 /// Vectors at one position are centred and scaled by one number for all entries, both from the training texts. The probe
 /// minimises the summed loss plus `½ penalty |w|²` (the bias is free), one class against the rest; the greatest score
-/// wins. Accuracy is over held-out texts, a seeded share of each class. The control labels are drawn from the labels'
+/// wins. Accuracy is over held-out texts, a seeded share of each class, or of the groups where they are given. The control labels are drawn from the labels'
 /// own frequencies, one for each token type, for training and held-out texts alike; selectivity is the accuracy less the
 /// mean control accuracy over `controls` draws.
 /// Identity: at the minimum of a convex objective the gradient is zero; `stationary_gap` is its greatest absolute entry,
@@ -50,6 +51,10 @@ pub struct LinearProbe {
     pub texts: Prompt,
     /// The label of each text; every class needs two texts at least.
     pub labels: Vec<String>,
+    /// The group of each text, where some belong together (a statement and its negation, say): a group is held out whole
+    /// or not at all, so that what its texts share cannot be remembered.
+    #[serde(default)]
+    pub groups: Option<Vec<String>>,
     /// The hook points, by printed name, `*` standing for anything.
     #[serde(default = "residual")]
     pub points: String,
@@ -95,6 +100,7 @@ impl LinearProbe {
         Self {
             texts: texts.into(),
             labels: labels.into_iter().map(Into::into).collect(),
+            groups: None,
             points: residual(),
             position: None,
             method: ProbeMethod::default(),
@@ -141,18 +147,6 @@ impl From<Probed> for Answer {
     }
 }
 
-/// Places of texts that are learned from and held out.
-struct Split {
-    train: Vec<usize>,
-    test: Vec<usize>,
-}
-
-impl Split {
-    fn labels(places: &[usize], labels: &[usize]) -> Vec<usize> {
-        places.iter().map(|place| labels[*place]).collect()
-    }
-}
-
 impl Tool for LinearProbe {
     const NAME: &'static str = "knowledge.probe";
     type Output = Probed;
@@ -162,10 +156,10 @@ impl Tool for LinearProbe {
         self.check()?;
         let points = token_vectors::points(model, &self.points)?;
         let texts = Labelled::of(model, &self.texts, &self.labels, 2)?;
-        let split = self.split(&texts, &mut cx.stream("knowledge.probe split"));
+        let split = Split::of(&texts, self.groups.as_deref(), self.held_out, &mut cx.stream("knowledge.probe split"))?;
         let controls = self.control.labels(cx, &texts, self.position, self.controls)?;
         let classes = texts.classes.len();
-        let [train, test] = [&split.train, &split.test].map(|places| Split::labels(places, &texts.labels));
+        let [train, test] = [&split.train, &split.test].map(|places| split::labels_of(places, &texts.labels));
         let majority = (0..classes).max_by_key(|class| train.iter().filter(|label| *label == class).count());
         let common = test.iter().filter(|label| Some(**label) == majority).count() as f64 / test.len() as f64;
 
@@ -187,7 +181,7 @@ impl Tool for LinearProbe {
             learned.push(fit.accuracy(&x, &train)?);
             let (mut control_held, mut control_learned) = (0.0, 0.0);
             for labels in &controls {
-                let [train, test] = [&split.train, &split.test].map(|places| Split::labels(places, labels));
+                let [train, test] = [&split.train, &split.test].map(|places| split::labels_of(places, labels));
                 let fit = samples.fit(&train, classes, self.method, self.penalty)?;
                 stationary_gap = gap::worse(stationary_gap, fit.gradient);
                 control_held += fit.accuracy(&unseen, &test)? / controls.len() as f64;
@@ -253,21 +247,6 @@ impl LinearProbe {
             return refuse("controls 0".into(), "give one at least");
         }
         Ok(())
-    }
-
-    /// A share of each class held out: one text at least, and one to learn from.
-    fn split(&self, texts: &Labelled, stream: &mut Stream) -> Split {
-        let (mut train, mut test) = (Vec::new(), Vec::new());
-        for class in 0..texts.classes.len() {
-            let own: Vec<usize> = (0..texts.labels.len()).filter(|text| texts.labels[*text] == class).collect();
-            let held = ((own.len() as f64 * self.held_out).round() as usize).clamp(1, own.len() - 1);
-            let order = stream.permutation(own.len());
-            test.extend(order[..held].iter().map(|place| own[*place]));
-            train.extend(order[held..].iter().map(|place| own[*place]));
-        }
-        train.sort_unstable();
-        test.sort_unstable();
-        Split { train, test }
     }
 }
 

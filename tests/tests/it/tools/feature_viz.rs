@@ -15,10 +15,7 @@ fn the_strongest_tokens_are_the_greatest_of_all() {
         let features = [
             Feature::Neuron { layer: 1, neuron: 2 },
             Feature::Head { layer: 1, head: 1, direction: Direction::Vector(direction.clone()) },
-            Feature::Direction {
-                point: "blocks.0.hook_resid_post".into(),
-                direction: Direction::Token { token: 3.into() },
-            },
+            Feature::Direction { point: "blocks.0.hook_resid_post".into(), direction: Direction::Token(3.into()) },
             Feature::Entry { point: "blocks.0.attn.hook_z".into(), index: dims.d_head + 1 },
         ];
         let len = rows[0].len().min(model.dims().context);
@@ -152,7 +149,7 @@ fn what_cannot_be_asked_is_named() {
     assert!(refused(&direction(vec![1.0; 3]), &model).contains("it has 3 numbers where 24 are wanted"));
     assert!(refused(&direction(vec![0.0; 24]), &model).contains("points nowhere"));
     assert!(refused(&direction(vec![f64::NAN; 24]), &model).contains("entry 0 is NaN"));
-    let head = Feature::Head { layer: 0, head: 4, direction: Direction::Token { token: 3.into() } };
+    let head = Feature::Head { layer: 0, head: 4, direction: Direction::Token(3.into()) };
     assert!(refused(&asked(head), &model).contains("head 4 is out of range: there are 4"));
     assert!(
         refused(&NeuronPortrait { bins: 0, ..NeuronPortrait::new(Corpus::Rows(vec![vec![9]]), 0, 0) }, &model)

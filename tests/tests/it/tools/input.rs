@@ -139,7 +139,7 @@ fn parameters_survive_json() {
     let mut patching = ActivationPatching::new("a", "b", metric);
     (patching.kinds, patching.scale) = (vec![PatchKind::ZByPos, PatchKind::ResidPre], PatchScale::Raw);
     same(&patching);
-    let towards = Direction::Token { token: " a".into() };
+    let towards = Direction::Token(" a".into());
     let head = Feature::Head { layer: 1, head: 2, direction: Direction::Vector(vec![0.5, -1.0]) };
     same(&TopTokens { skip: 1, ..TopTokens::new(vec!["a text".to_owned()], head) });
     let along = Feature::Direction { point: "hook_embed".into(), direction: towards };

@@ -122,6 +122,29 @@ fn a_repeated_token_is_remembered_by_the_control() {
 }
 
 #[test]
+fn texts_of_a_group_are_held_out_together() {
+    // Pairs that share their first token, which tells nothing of the label, and differ in the second, which does.
+    let rows: Vec<Vec<i64>> = (0..40).map(|place| vec![place / 2, 58 + place % 2]).collect();
+    let labels: Vec<String> = (0..40).map(|place| (place % 2).to_string()).collect();
+    let groups: Vec<String> = (0..40).map(|place| (place / 2).to_string()).collect();
+    let mut asked = LinearProbe::new(Prompt::Rows(rows), labels);
+    (asked.points, asked.groups, asked.control) = ("hook_embed".into(), Some(groups), Control::Text);
+    let model = golden("gpt2");
+    let found = asked.run(&Context::new(&model)).unwrap();
+    // A share of 0.3 of twenty pairs.
+    assert_eq!((found.held_out, found.best_accuracy), (12, 1.0));
+    // Read at the first token alone, both texts of a held-out pair look the same, so that one of them is right.
+    asked.position = Some(0);
+    assert_eq!(asked.run(&Context::new(&model)).unwrap().best_accuracy, 0.5);
+    asked.groups = Some(vec!["a".into(); 40]);
+    assert!(refused(&asked, &model).contains("every text is of `a`"));
+    asked.groups = Some((0..40).map(|place| (place % 2).to_string()).collect());
+    assert!(refused(&asked, &model).contains("texts of class"));
+    asked.groups = Some(vec!["a".into()]);
+    assert!(refused(&asked, &model).contains("1 groups for 40 texts"));
+}
+
+#[test]
 fn probes_are_at_their_minimum_in_every_family() {
     each_folder("linear probes", |model, rows, name| {
         let texts: Vec<Vec<i64>> = rows.iter().flat_map(|row| row.windows(3).map(<[i64]>::to_vec)).collect();

@@ -33,20 +33,38 @@
 
 mod attention_heads;
 mod attention_patterns;
+mod corpus_pass;
 mod detection;
+mod feature;
+mod feature_viz;
 mod gap;
 mod index;
+mod knowledge;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
+mod map_inputs;
+mod moments;
+mod most_active;
 mod patching;
 mod reduce;
 mod repeat;
+mod sparsity;
+mod superposition;
+mod token_effects;
+mod token_vectors;
 mod written;
 
 pub use attention_heads::{AttentionHeads, HeadScores};
 pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
 pub use detection::HeadMethod;
+pub use feature::{Direction, Feature};
+pub use feature_viz::{
+    BetweenNeurons, InterpolateNeurons, NeuronPortrait, NeuronWeights, Portrait, RowBetweenNeurons, TopTokens, Tops,
+};
+pub use knowledge::{
+    CategoryNeurons, CategoryScores, Control, KnowledgeNeuron, LinearProbe, ProbeMethod, Probed, TruthProbe,
+};
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{
@@ -54,3 +72,8 @@ pub use patching::{
     PathPatching, Paths, Receiver, ReceiverInput, SpotCheck, Steer, Steered,
 };
 pub use repeat::RepeatLoss;
+pub use sparsity::{ActivationSparsity, PolysemanticNeurons, Polysemy, Prunable, Prune, PruneMethod, Pruned, Sparsity};
+pub use superposition::{
+    ActivationCovariance, Concepts, Covariance, FeatureGeometry, Geometry, Interpolate, Interpolated,
+    PrincipalConcepts, Reconstruct, Reconstructed, RowInterpolated, Side, Through,
+};

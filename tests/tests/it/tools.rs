@@ -2,10 +2,14 @@
 
 mod attention;
 mod attribution;
+mod feature_viz;
 mod input;
+mod knowledge;
 mod lens;
 mod patching;
 mod smollm2;
+mod sparsity;
+mod superposition;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,24 @@
 //! What every tool has: a place in the registry, help, JSON in and out, and errors that name the thing.
 
-use arrakis_core::{Answer, Context, Metric, Prompt, RowTokens, Tool, tool, tools};
+use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, DirectAttribution, LogitLens, PatchKind, PatchScale,
+    ActivationPatching, AttentionHeads, AttentionPatterns, Control, DirectAttribution, Direction, Feature,
+    KnowledgeNeuron, LinearProbe, LogitLens, PatchKind, PatchScale, Prunable, Prune, TopTokens,
 };
 use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 9] = [
+const NAMES: &[&str] = &[
     "attention.heads",
     "attention.patterns",
+    "feature_viz.interpolate",
+    "feature_viz.neuron",
+    "feature_viz.top_tokens",
+    "knowledge.neuron",
+    "knowledge.polysemanticity",
+    "knowledge.probe",
     "logit_attribution.direct",
     "logit_lens.lens",
     "patching.activation",
@@ -19,11 +26,21 @@ const NAMES: [&str; 9] = [
     "patching.direct_path",
     "patching.path",
     "patching.steer",
+    "sparsity.activations",
+    "sparsity.polysemantic",
+    "sparsity.prune",
+    "superposition.concepts",
+    "superposition.covariance",
+    "superposition.geometry",
+    "superposition.interpolate",
+    "superposition.reconstruct",
 ];
 
 /// Parameters that a tool takes, without the optional ones.
 fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
+    let corpus = [[9, 3, 17, 40], [5, 8, 2, 11]];
+    let point = "blocks.0.hook_resid_post";
     match name {
         "attention.heads" => json!({ "length": 6 }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
@@ -42,6 +59,25 @@ fn least(name: &str) -> Value {
         "patching.steer" => json!({
             "prompt": prompt, "layer": 1, "metric": { "logit": 3 }, "towards": [5, 6], "away": [5, 7],
         }),
+        "feature_viz.interpolate" => json!({ "prompt": prompt, "layer": 1, "from": 3, "to": 4 }),
+        "feature_viz.neuron" => json!({ "corpus": corpus, "layer": 1, "neuron": 3 }),
+        "feature_viz.top_tokens" => json!({ "corpus": corpus, "feature": { "neuron": { "layer": 1, "neuron": 3 } } }),
+        "knowledge.neuron" => json!({
+            "feature": { "entry": { "point": point, "index": 2 } },
+            "true_texts": corpus,
+            "false_texts": [[9, 3, 18], [6, 8, 2]],
+        }),
+        "knowledge.polysemanticity" => json!({ "texts": corpus, "labels": ["a", "b"] }),
+        "knowledge.probe" => json!({
+            "texts": [[9, 3], [9, 4], [9, 5], [9, 6]],
+            "labels": ["a", "b", "a", "b"],
+        }),
+        "sparsity.activations" | "sparsity.polysemantic" => json!({ "corpus": corpus }),
+        "sparsity.prune" => json!({ "corpus": corpus, "levels": [0.5] }),
+        "superposition.concepts" | "superposition.covariance" => json!({ "corpus": corpus, "point": point }),
+        "superposition.geometry" => json!({ "weight": "blocks.0.mlp.W_in" }),
+        "superposition.interpolate" => json!({ "from": prompt, "to": [9, 7, 17, 41], "point": point }),
+        "superposition.reconstruct" => json!({ "corpus": corpus, "point": point, "components": [2] }),
         _ => json!({ "prompt": prompt }),
     }
 }
@@ -49,7 +85,7 @@ fn least(name: &str) -> Value {
 #[test]
 fn tools_are_registered_with_help() {
     let names: Vec<&str> = tools().iter().map(|tool| tool.name()).collect();
-    for name in NAMES {
+    for name in NAMES.iter().copied() {
         assert!(names.contains(&name), "{name} is not among {names:?}");
         let entry = tool(name).unwrap();
         assert!(entry.doc().contains("Source: "), "{name} cites nothing");
@@ -63,7 +99,7 @@ fn tools_are_registered_with_help() {
 #[test]
 fn asked_by_name_they_answer_and_prove_themselves() {
     let model = golden("gpt2");
-    for name in NAMES {
+    for name in NAMES.iter().copied() {
         let entry = tool(name).unwrap();
         let complete = entry.complete(least(name)).unwrap();
         assert_eq!(entry.complete(complete.clone()).unwrap(), complete, "{name}");
@@ -89,7 +125,7 @@ fn asked_by_name_they_answer_and_prove_themselves() {
 fn unknown_and_missing_fields_are_named() {
     let model = golden("gpt2");
     let cx = Context::new(&model);
-    for name in NAMES {
+    for name in NAMES.iter().copied() {
         let mut parameters = least(name);
         parameters["promt"] = json!("a");
         let why = message(tool(name).unwrap().ask(parameters, &cx));
@@ -117,6 +153,13 @@ fn parameters_survive_json() {
     let mut patching = ActivationPatching::new("a", "b", metric);
     (patching.kinds, patching.scale) = (vec![PatchKind::ZByPos, PatchKind::ResidPre], PatchScale::Raw);
     same(&patching);
+    let towards = Direction::Token(" a".into());
+    let head = Feature::Head { layer: 1, head: 2, direction: Direction::Vector(vec![0.5, -1.0]) };
+    same(&TopTokens { skip: 1, ..TopTokens::new(vec!["a text".to_owned()], head) });
+    let along = Feature::Direction { point: "hook_embed".into(), direction: towards };
+    same(&KnowledgeNeuron { paired: true, ..KnowledgeNeuron::new(along, "a", Prompt::Rows(vec![vec![1]])) });
+    same(&Prune { maps: Some(vec![Prunable::Gate]), ..Prune::new(Corpus::File("texts.json".into()), [0.5]) });
+    same(&LinearProbe { control: Control::Text, ..LinearProbe::new("a", ["b"]) });
 }
 
 /// Asks with one parameter changed, which must be refused.
@@ -163,6 +206,52 @@ fn bad_values_are_named() {
         ("patching.activation", "layers", json!([5]), "layer 5"),
         ("patching.activation", "kinds", json!([]), "the list is empty"),
         ("patching.activation", "kinds", json!(["queries"]), "unknown variant `queries`"),
+        ("feature_viz.interpolate", "to", json!(96), "neuron 96 is out of range: there are 96"),
+        ("feature_viz.interpolate", "layer", json!(2), "layer 2"),
+        ("feature_viz.interpolate", "top", json!(62), "top 62"),
+        ("feature_viz.neuron", "corpus", json!([]), "it holds no document"),
+        ("feature_viz.neuron", "neuron", json!(96), "neuron 96"),
+        ("feature_viz.neuron", "window", json!(25), "window of 25 tokens: give a number in 1..=24"),
+        ("feature_viz.top_tokens", "top", json!(0), "top 0"),
+        ("feature_viz.top_tokens", "corpus", json!([[1], []]), "document 1 of the corpus: it is empty"),
+        ("feature_viz.top_tokens", "corpus", json!([[61]]), "token id 61"),
+        ("feature_viz.top_tokens", "corpus", json!("nowhere.json"), "corpus `nowhere.json`"),
+        ("feature_viz.top_tokens", "feature", json!({ "neuron": { "layer": 1 } }), "missing field `neuron`"),
+        ("knowledge.neuron", "true_texts", json!([]), "the prompt is empty"),
+        ("knowledge.neuron", "true_texts", json!([[9, 3]]), "true_texts: there is 1"),
+        ("knowledge.neuron", "position", json!(3), "position 3"),
+        ("knowledge.neuron", "resamples", json!(0), "resamples 0"),
+        ("knowledge.polysemanticity", "labels", json!(["a"]), "1 labels for 2 texts"),
+        ("knowledge.polysemanticity", "labels", json!(["a", "a"]), "every text is `a`"),
+        ("knowledge.polysemanticity", "position", json!(-5), "position -5"),
+        ("knowledge.polysemanticity", "layers", json!([2]), "layer 2"),
+        ("knowledge.probe", "texts", json!([[9, 3], [9, 4], [9, 5], [9, 66]]), "token id 66"),
+        ("knowledge.probe", "points", json!("blocks.*.attn.hook_pattern"), "no vector for each token"),
+        ("knowledge.probe", "penalty", json!(-1), "penalty -1"),
+        ("knowledge.probe", "controls", json!(0), "controls 0"),
+        ("sparsity.activations", "points", json!("hook_tokens"), "no vector for each token"),
+        ("sparsity.activations", "corpus", json!([]), "it holds no document"),
+        ("sparsity.polysemantic", "layers", json!([]), "the list is empty"),
+        ("sparsity.polysemantic", "top", json!(0), "top 0"),
+        ("sparsity.prune", "levels", json!([-0.1]), "level -0.1"),
+        ("sparsity.prune", "methods", json!([]), "methods: the list is empty"),
+        ("sparsity.prune", "layers", json!([2]), "layer 2"),
+        ("superposition.concepts", "components", json!(25), "components 25"),
+        ("superposition.concepts", "top", json!(9), "top 9: give a number in 1..=8"),
+        ("superposition.covariance", "window", json!(0), "window of 0 tokens"),
+        ("superposition.covariance", "point", json!("hook_embd"), "`hook_embed`"),
+        ("superposition.geometry", "weight", json!("blocks.0.mlp.W_inn"), "`blocks.0.mlp.W_in`"),
+        ("superposition.geometry", "weight", json!("ln_final.w"), "where a matrix is wanted"),
+        ("superposition.geometry", "head", json!(0), "it has no heads"),
+        ("superposition.geometry", "top", json!(0), "top 0"),
+        ("superposition.interpolate", "to", json!([9, 7]), "4 and 2 tokens in row 0"),
+        ("superposition.interpolate", "to", json!([[9], [7]]), "1 and 2 rows"),
+        ("superposition.interpolate", "steps", json!(1), "steps 1"),
+        ("superposition.interpolate", "position", json!(4), "position 4"),
+        ("superposition.interpolate", "targets", json!([61]), "token id 61"),
+        ("superposition.reconstruct", "components", json!([]), "components: the list is empty"),
+        ("superposition.reconstruct", "components", json!([25]), "components 25: there are 24"),
+        ("superposition.reconstruct", "test", json!([[1]]), "every window has a single token"),
     ];
     for (name, field, value, expected) in cases {
         let why = wrong(&model, name, field, value.clone());
@@ -190,7 +279,7 @@ fn a_cancelled_tool_ends() {
         }
     }
     let model = golden("gpt2");
-    for name in NAMES.into_iter().filter(|name| *name != "logit_attribution.direct") {
+    for name in NAMES.iter().copied().filter(|name| *name != "logit_attribution.direct") {
         let why = message(tool(name).unwrap().ask(least(name), &Context::new(&model).with_host(&Cancelling)));
         assert_eq!(why, "cancelled", "{name}");
     }

@@ -8,9 +8,11 @@
 mod plan;
 mod rows;
 
+use std::cell::RefCell;
+
 use tch::Tensor;
 
-use crate::edit::{Edit, Text};
+use crate::edit::{self, Edit, Text};
 use crate::{Cache, Context, Error, HookPoint, Input, ModelExt, Pass, PosSlice, Result, Run, Site, Tokens};
 
 pub use plan::SweepPlan;
@@ -68,6 +70,8 @@ impl Found {
 pub struct Sweep<'a> {
     cx: Context<'a>,
     tokens: &'a Tokens,
+    /// Edits that hold in every case, and in the run that cases start from.
+    under: Vec<(HookPoint, RefCell<Edit<'a>>)>,
     cases: Vec<Case<'a>>,
     logits: PosSlice,
     keep: Vec<HookPoint>,
@@ -77,7 +81,16 @@ pub struct Sweep<'a> {
 impl<'a> Sweep<'a> {
     /// A sweep over `tokens` without cases.
     pub fn new(cx: &Context<'a>, tokens: &'a Tokens) -> Self {
-        Self { cx: *cx, tokens, cases: Vec::new(), logits: PosSlice::All, keep: Vec::new(), stop_at: None }
+        let (under, cases, keep) = (Vec::new(), Vec::new(), Vec::new());
+        Self { cx: *cx, tokens, under, cases, logits: PosSlice::All, keep, stop_at: None }
+    }
+
+    /// Lets an edit hold in every case, before the case's own edits of that point: noise that cases take back, say.
+    ///
+    /// The work that cases share is done under it.
+    pub fn under(mut self, point: HookPoint, edit: Edit<'a>) -> Self {
+        self.under.push((point, RefCell::new(edit)));
+        self
     }
 
     /// Adds a case; cases are counted from 0.
@@ -145,7 +158,14 @@ impl<'a> Sweep<'a> {
             batches.iter().flat_map(|batch| &batch.starts).map(|(start, _)| start.block()).collect();
         let last = starts.iter().copied().max().unwrap_or(0);
         let before = with_past && self.logits == PosSlice::All && self.stop_at.is_none();
+        let stop = if last == n_layers || with_past { n_layers } else { last };
+        let met = |point: &HookPoint| {
+            point.layer.map_or_else(|| self.before_blocks(*point) || stop == n_layers, |layer| layer < stop)
+        };
         let mut trace = self.cx.model().trace(self.tokens);
+        for (point, edit) in self.under.iter().filter(|(point, _)| met(point)) {
+            trace = trace.edit(*point, edit::lent(edit));
+        }
         trace = trace.logits(if before { PosSlice::All } else { PosSlice::None });
         for layer in (0..n_layers).filter(|layer| *layer < last && starts.contains(layer)) {
             trace = trace.keep(Site::RESID_PRE.at(layer));
@@ -186,7 +206,7 @@ impl<'a> Sweep<'a> {
             let copied = |copies: usize| past.as_ref().map(|past| past.copies(copies as i64)).transpose();
             let joining = if *start == Start::Text {
                 let mask = self.window_mask(batch.first, cases.len())?;
-                let mut hooks = Rows::new(&mut self.cases, cases, rows, text, &self.keep);
+                let mut hooks = Rows::new((&self.under, &mut self.cases), cases, rows, text, &self.keep);
                 let ids = whole(self.tokens.ids(), cases.len())?;
                 let past = copied(cases.len())?;
                 let pass = Pass {
@@ -211,7 +231,7 @@ impl<'a> Sweep<'a> {
             let stop = next.unwrap_or(end);
             let ends = next.is_none() && self.stop_at.is_none();
             let (mask, past) = (self.window_mask(batch.first, active.len())?, copied(active.len())?);
-            let mut hooks = Rows::new(&mut self.cases, &active, rows, text, &self.keep);
+            let mut hooks = Rows::new((&self.under, &mut self.cases), &active, rows, text, &self.keep);
             let output = model.forward(Pass {
                 input: Input::Residual(&joined),
                 mask: mask.as_ref(),
@@ -227,6 +247,13 @@ impl<'a> Sweep<'a> {
         let residual =
             stream.ok_or_else(|| Error::Invalid { what: "sweep".into(), why: "a batch has no case".into() })?;
         self.hand_out(batch, &active, base, (logits.as_ref(), &residual, &kept), each)
+    }
+
+    /// Whether a pass meets a point before its first block.
+    fn before_blocks(&self, point: HookPoint) -> bool {
+        let points = self.cx.model().points();
+        let first_block = points.iter().position(|point| point.layer.is_some()).unwrap_or(0);
+        points.iter().position(|known| *known == point).is_some_and(|place| place < first_block)
     }
 
     /// Gives each case its rows.

@@ -230,6 +230,9 @@ impl Sweep<'_> {
             let why = || format!("`{point}` lies behind block {end}, where the sweep stops");
             if met { Ok(start) } else { Err(Error::Invalid { what: what(), why: why() }) }
         };
+        if let Some((point, _)) = self.under.iter().find(|(point, _)| !points.contains(point)) {
+            start_of(&|| "an edit of every case".into(), point)?;
+        }
         // What is kept must be kept of every case: all of them join before the first kept point.
         let mut latest = Start::Block(end);
         for point in &self.keep {

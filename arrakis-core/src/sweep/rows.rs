@@ -1,15 +1,17 @@
 //! The hooks of a batch in which each case has rows, and edits, of its own.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use tch::Tensor;
 
 use super::Case;
-use crate::edit::Text;
+use crate::edit::{Edit, Text};
 use crate::{Cache, Error, HookPoint, Hooks, Result};
 
 /// Watches a batch that holds all rows of the prompt once for each case.
 pub(super) struct Rows<'c, 'a> {
+    under: &'c [(HookPoint, RefCell<Edit<'a>>)],
     cases: &'c mut [Case<'a>],
     active: &'c [usize],
     height: i64,
@@ -23,7 +25,7 @@ pub(super) struct Rows<'c, 'a> {
 impl<'c, 'a> Rows<'c, 'a> {
     /// Hooks of the `active` cases, in the order of the batch, each of `height` rows.
     pub(super) fn new(
-        cases: &'c mut [Case<'a>],
+        (under, cases): (&'c [(HookPoint, RefCell<Edit<'a>>)], &'c mut [Case<'a>]),
         active: &'c [usize],
         height: i64,
         text: Text,
@@ -35,7 +37,7 @@ impl<'c, 'a> Rows<'c, 'a> {
                 edits.entry(*point).or_default().push((place, *case, edit));
             }
         }
-        Self { cases, active, height, text, keep, edits, kept: Cache::new() }
+        Self { under, cases, active, height, text, keep, edits, kept: Cache::new() }
     }
 
     /// Adds what was kept to `kept`; cases that joined since have no value there.
@@ -55,25 +57,35 @@ impl<'c, 'a> Rows<'c, 'a> {
 
 impl Hooks for Rows<'_, '_> {
     fn watches(&self, point: HookPoint) -> bool {
-        self.edits.contains_key(&point) || self.keep.contains(&point)
+        self.edits.contains_key(&point)
+            || self.keep.contains(&point)
+            || self.under.iter().any(|(under, _)| *under == point)
     }
 
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
-        let mut pieces = Vec::new();
-        let mut next = 0;
-        for (place, case, edit) in self.edits.get(&point).into_iter().flatten() {
-            let start = *place as i64 * self.height;
-            let change = &mut self.cases[*case].edits[*edit].1;
-            if start < next {
-                // A further edit of the same case.
-                let Some(before) = pieces.pop() else { continue };
-                pieces.push(change.apply_in(self.text, point, &before)?);
+        let (mut pieces, mut next) = (Vec::new(), 0);
+        let own = self.edits.get(&point).map(Vec::as_slice).unwrap_or_default();
+        let shared = self.under.iter().any(|(under, _)| *under == point);
+        for (place, _) in self.active.iter().enumerate() {
+            let mut edits = own[own.partition_point(|(own, ..)| *own < place)..]
+                .iter()
+                .take_while(|(own, ..)| *own == place)
+                .peekable();
+            if !shared && edits.peek().is_none() {
                 continue;
             }
+            let start = place as i64 * self.height;
             if start > next {
                 pieces.push(value.f_narrow(0, next, start - next)?);
             }
-            pieces.push(change.apply_in(self.text, point, &value.f_narrow(0, start, self.height)?)?);
+            let mut rows = value.f_narrow(0, start, self.height)?;
+            for (_, under) in self.under.iter().filter(|(under, _)| *under == point) {
+                rows = under.borrow_mut().apply_in(self.text, point, &rows)?;
+            }
+            for (_, case, edit) in edits {
+                rows = self.cases[*case].edits[*edit].1.apply_in(self.text, point, &rows)?;
+            }
+            pieces.push(rows);
             next = start + self.height;
         }
         let value = if pieces.is_empty() {
@@ -95,7 +107,8 @@ impl Hooks for Rows<'_, '_> {
         let Some(edits) = self.edits.get(&point) else { return Ok(None) };
         let places = edits.iter().map(|(place, ..)| *place);
         let replaced = edits.iter().all(|(_, case, edit)| self.cases[*case].edits[*edit].1.replaces(self.text));
-        if self.keep.contains(&point) || !replaced || !places.eq(0..self.active.len()) {
+        let watched = self.keep.contains(&point) || self.under.iter().any(|(under, _)| *under == point);
+        if watched || !replaced || !places.eq(0..self.active.len()) {
             return Ok(None);
         }
         let mut values = Vec::with_capacity(edits.len());

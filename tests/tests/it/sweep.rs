@@ -137,6 +137,27 @@ fn what_a_sweep_keeps_is_what_runs_keep() {
 }
 
 #[test]
+fn an_edit_of_every_case_holds_before_their_own() {
+    everywhere(Kind::Double, |model| {
+        let (tokens, other) = (prompt(model, "under", 2, LEN), prompt(model, "other", 2, LEN));
+        let noise = Stream::new(9, "noise").normals(&[2, LEN, model.dims().d_model as i64])?;
+        let last = Site::MLP_OUT.at(model.dims().n_layers - 1);
+        let under =
+            || [(Site::EMBED.global(), edit::position(2, edit::add(&noise.narrow(1, 2, 1)))), (last, edit::scale(0.7))];
+        let together = |described: Described| under().into_iter().chain(described).collect::<Described>();
+        let expected = one_by_one(model, &tokens, cases(model, &other).into_iter().map(together).collect())?;
+        let cx = Context::new(model);
+        let sweep = swept(&cx, &tokens, cases(model, &other)).logits(PosSlice::Last);
+        let sweep = under().into_iter().fold(sweep, |sweep, (point, edit)| sweep.under(point, edit));
+        sweep.run(|case, found| {
+            let expected = PosSlice::Last.of(&expected[case], 1, None)?;
+            assert_close(&expected, found.logits()?, 1e-10, format!("case {case}"));
+            Ok(())
+        })
+    });
+}
+
+#[test]
 fn values_known_beforehand_are_left_out_and_nothing_else() {
     everywhere(Kind::Double, |model| {
         let (tokens, other) = (prompt(model, "frozen", 2, LEN), prompt(model, "other", 2, LEN));

@@ -162,6 +162,13 @@ pub fn add<'a>(term: &Tensor) -> Edit<'a> {
     with(move |value| Ok(value.f_add(&term.f_to_kind(value.kind())?)?))
 }
 
+/// The value plus what a tensor of the whole text's shape has at the same place: noise that is drawn once, say.
+#[must_use]
+pub fn add_within<'a>(term: &Tensor) -> Edit<'a> {
+    let mut term = patch(term);
+    Edit::new(move |moment, value| Ok(value.f_add(&term.apply_at(moment, value)?)?))
+}
+
 /// A tensor that broadcasts to the value, in its place.
 #[must_use]
 pub fn set<'a>(replacement: &Tensor) -> Edit<'a> {

@@ -33,6 +33,7 @@
 
 mod attention_heads;
 mod attention_patterns;
+mod causal_tracing;
 mod corpus_pass;
 mod detection;
 mod feature;
@@ -57,6 +58,10 @@ mod written;
 
 pub use attention_heads::{AttentionHeads, HeadScores};
 pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
+pub use causal_tracing::{
+    CausalTrace, Intervened, NeuronIntervention, Probabilities, ProbabilityByLayer, RowProbability, RowTrace, Subject,
+    Traces,
+};
 pub use detection::HeadMethod;
 pub use feature::{Direction, Feature};
 pub use feature_viz::{

@@ -2,6 +2,7 @@
 
 mod attention;
 mod attribution;
+mod causal_tracing;
 mod feature_viz;
 mod input;
 mod knowledge;

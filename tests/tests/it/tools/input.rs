@@ -13,6 +13,9 @@ use super::{golden, message, refused};
 const NAMES: &[&str] = &[
     "attention.heads",
     "attention.patterns",
+    "causal_tracing.neuron",
+    "causal_tracing.probability",
+    "causal_tracing.trace",
     "feature_viz.interpolate",
     "feature_viz.neuron",
     "feature_viz.top_tokens",
@@ -56,6 +59,8 @@ fn least(name: &str) -> Value {
             "sender": { "layer": 0, "head": 1 },
             "input": "q",
         }),
+        "causal_tracing.trace" | "causal_tracing.probability" => json!({ "prompt": prompt, "subject": [1, 2] }),
+        "causal_tracing.neuron" => json!({ "prompt": prompt, "layer": 1, "neuron": 5, "metric": { "logit": 3 } }),
         "patching.steer" => json!({
             "prompt": prompt, "layer": 1, "metric": { "logit": 3 }, "towards": [5, 6], "away": [5, 7],
         }),

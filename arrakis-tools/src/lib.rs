@@ -33,7 +33,9 @@
 
 mod attention_heads;
 mod attention_patterns;
+mod circuit;
 mod detection;
+mod factored_matrix;
 mod gap;
 mod index;
 mod lens_reading;
@@ -47,7 +49,9 @@ mod written;
 
 pub use attention_heads::{AttentionHeads, HeadScores};
 pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
+pub use circuit::{Circuit, HeadPlace};
 pub use detection::HeadMethod;
+pub use factored_matrix::{CircuitSpectrum, FactoredMatrix, HeadCircuit, Svd};
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};

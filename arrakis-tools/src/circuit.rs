@@ -70,13 +70,17 @@ impl Circuit {
     /// part of a circuit.
     pub fn of_layer(self, model: &dyn Model, layer: usize) -> Result<FactoredMatrix> {
         index::chosen("layer", Some(&[layer]), model.dims().n_layers)?;
-        let double =
-            |weight: Weight| -> Result<Tensor> { Ok(model.weight(weight.at(layer))?.f_to_kind(Kind::Double)?) };
+        self.of_layer_in(model, layer, Kind::Double)
+    }
+
+    /// The circuits of every query head of a layer that there is, in `kind`.
+    pub(crate) fn of_layer_in(self, model: &dyn Model, layer: usize, kind: Kind) -> Result<FactoredMatrix> {
+        let weight = |weight: Weight| -> Result<Tensor> { Ok(model.weight(weight.at(layer))?.f_to_kind(kind)?) };
         match self {
-            Self::Ov => FactoredMatrix::new(by_query_head(model, &double(Weight::V)?)?, double(Weight::O)?),
+            Self::Ov => FactoredMatrix::new(by_query_head(model, &weight(Weight::V)?)?, weight(Weight::O)?),
             Self::Qk => {
-                let keys = by_query_head(model, &double(Weight::K)?)?;
-                FactoredMatrix::new(double(Weight::Q)?, keys.f_transpose(1, 2)?)
+                let keys = by_query_head(model, &weight(Weight::K)?)?;
+                FactoredMatrix::new(weight(Weight::Q)?, keys.f_transpose(1, 2)?)
             }
         }
     }
@@ -105,6 +109,46 @@ impl Circuit {
             Self::Qk => embedded(model, &b.f_transpose(0, 1)?)?.f_transpose(0, 1)?,
         };
         FactoredMatrix::new(embedded(model, &a)?, right)
+    }
+}
+
+/// What a head reads with, of the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadInput {
+    /// Its queries.
+    Q,
+    /// Its keys.
+    K,
+    /// Its values.
+    V,
+}
+
+impl HeadInput {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Q, Self::K, Self::V];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Q => "q",
+            Self::K => "k",
+            Self::V => "v",
+        }
+    }
+
+    /// The circuit that begins at this input: QK from queries, its transpose from keys, OV from values.
+    pub(crate) const fn circuit(self) -> Circuit {
+        match self {
+            Self::Q | Self::K => Circuit::Qk,
+            Self::V => Circuit::Ov,
+        }
+    }
+
+    /// `circuit`, with this input at the left.
+    pub(crate) fn first(self, circuit: FactoredMatrix) -> Result<FactoredMatrix> {
+        if self == Self::K { circuit.transpose() } else { Ok(circuit) }
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod attention;
 mod attribution;
+mod factored_matrix;
+mod head_composition;
 mod input;
 mod lens;
 mod patching;

@@ -16,9 +16,8 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 
 /// Asserts that complex numbers, as `[n, 2]`, are the same in some order.
 fn assert_same_set(found: &Tensor, expected: &Tensor, bound: f64, what: &str) {
-    let pairs = |tensor: &Tensor| -> Vec<[f64; 2]> {
-        numbers(tensor).chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect()
-    };
+    let pairs =
+        |tensor: &Tensor| -> Vec<[f64; 2]> { numbers(tensor).chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect() };
     let (mut found, expected) = (pairs(found), pairs(expected));
     assert_eq!(found.len(), expected.len(), "{what}");
     for [real, imaginary] in expected {
@@ -71,7 +70,12 @@ fn against_transformer_lens(model: &dyn Model, expected: &Tensors, which: &str) 
     let values = full.svd().unwrap().singular_values;
     assert_close(&numbers(&values), wanted("singular_values"), 1e-9, "full_OV singular values");
     let full = Circuit::Qk.of_vocabulary(model, earlier).unwrap();
-    assert_close(&numbers(&full.norm().unwrap()), &expected[&format!("{which}.full_QK.0.0.norm")], 1e-9, "full_QK norm");
+    assert_close(
+        &numbers(&full.norm().unwrap()),
+        &expected[&format!("{which}.full_QK.0.0.norm")],
+        1e-9,
+        "full_QK norm",
+    );
 }
 
 #[test]
@@ -165,7 +169,11 @@ fn leading_dimensions_broadcast_and_shapes_may_be_anything() {
         let Svd { u, singular_values, v } = matrix.svd().unwrap();
         let whole = (u * singular_values.unsqueeze(-2)).matmul(&v.transpose(-2, -1));
         assert_small(greatest(&whole, &dense), 1e-12, "svd");
-        assert_small(greatest(&matrix.get(2).unwrap().get(1).unwrap().dense().unwrap(), &dense.get(2).get(1)), 0.0, "get");
+        assert_small(
+            greatest(&matrix.get(2).unwrap().get(1).unwrap().dense().unwrap(), &dense.get(2).get(1)),
+            0.0,
+            "get",
+        );
     }
 }
 

@@ -7,6 +7,7 @@ use arrakis_core::{Error, Result};
 use tch::Tensor;
 
 pub use head_circuit::{CircuitSpectrum, HeadCircuit};
+pub(crate) use head_circuit::{eigenvalue_grid, sorted};
 pub use spectrum::Svd;
 
 /// The product `a b` of two factors, kept apart: `[…, rows, columns]` from `[…, rows, inner]` and `[…, inner, columns]`.

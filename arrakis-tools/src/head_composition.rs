@@ -1,5 +1,9 @@
 //! Questions about heads that read what earlier heads write.
 
+mod blend;
 mod scores;
+mod virtual_head;
 
+pub use blend::{BlendOf, Blended, BlendedHead};
 pub use scores::{CompositionScores, Compositions, InputScores};
+pub use virtual_head::{VirtualCircuit, VirtualHead};

@@ -53,7 +53,9 @@ pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
 pub use circuit::{Circuit, HeadInput, HeadPlace};
 pub use detection::HeadMethod;
 pub use factored_matrix::{CircuitSpectrum, FactoredMatrix, HeadCircuit, Svd};
-pub use head_composition::{CompositionScores, Compositions, InputScores};
+pub use head_composition::{
+    BlendOf, Blended, BlendedHead, CompositionScores, Compositions, InputScores, VirtualCircuit, VirtualHead,
+};
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};

@@ -117,6 +117,7 @@ impl Tool for HeadCircuit {
         let own_tokens = if self.vocab { Some(own_tokens(cx, &matrix, &name, top)?) } else { None };
 
         let svd = matrix.svd()?;
+        let most_rows = if self.vocab { 64 } else { matrix.rows() };
         let values = answer::numbers(&svd.singular_values)?;
         let norm = matrix.norm()?.f_double_value(&[])?;
         let squares = values.iter().map(|value| value * value).sum::<f64>();
@@ -137,7 +138,7 @@ impl Tool for HeadCircuit {
             copying_score: sum / sizes,
             trace,
             own_tokens,
-            product_gap: svd.product_gap(&matrix, if self.vocab { 64 } else { matrix.rows() })?,
+            product_gap: svd.product_gap(most_rows, |rows| matrix.select_rows(rows)?.dense())?,
             norm_gap: (norm - squares.sqrt()).abs(),
             trace_gap: (trace - sum).abs(),
         })

@@ -102,17 +102,18 @@ impl FactoredMatrix {
 }
 
 impl Svd {
-    /// The greatest absolute difference of this decomposition of `matrix` from its product, a single one.
+    /// The greatest absolute difference of this decomposition from rows of the matrix, whose places `dense_rows` is given.
     ///
-    /// Rows are formed a few at a time, and of a matrix with more than `most` rows that many, evenly spread.
-    pub(crate) fn product_gap(&self, matrix: &FactoredMatrix, most: i64) -> Result<f64> {
-        let (rows, rest) = (matrix.rows(), self.v.f_mul(&self.singular_values)?.f_transpose(0, 1)?);
+    /// A few rows are formed at once, and of more than `most` rows that many, evenly spread.
+    pub(crate) fn product_gap(&self, most: i64, dense_rows: impl Fn(&[i64]) -> Result<Tensor>) -> Result<f64> {
+        let rows = self.u.size()[0];
+        let rest = self.v.f_mul(&self.singular_values)?.f_transpose(0, 1)?;
         let wanted: Vec<i64> = (0..rows.min(most)).map(|place| place * rows / rows.min(most)).collect();
         let mut worst = 0.0;
         for some in wanted.chunks(ROWS) {
             let places = Tensor::f_from_slice(some)?.f_to_device(self.u.device())?;
             let found = self.u.f_index_select(0, &places)?.f_matmul(&rest)?;
-            worst = gap::worse(worst, gap::gap(&found, &matrix.select_rows(some)?.dense()?)?);
+            worst = gap::worse(worst, gap::gap(&found, &dense_rows(some)?)?);
         }
         Ok(worst)
     }

@@ -54,7 +54,8 @@ pub use circuit::{Circuit, HeadInput, HeadPlace};
 pub use detection::HeadMethod;
 pub use factored_matrix::{CircuitSpectrum, FactoredMatrix, HeadCircuit, Svd};
 pub use head_composition::{
-    BlendOf, Blended, BlendedHead, CompositionScores, Compositions, InputScores, VirtualCircuit, VirtualHead,
+    BlendOf, Blended, BlendedHead, CompositionScores, Compositions, HeadPath, HeadPaths, InputScores, RowPath,
+    VirtualCircuit, VirtualHead,
 };
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};

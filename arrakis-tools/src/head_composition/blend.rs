@@ -137,8 +137,7 @@ impl Tool for BlendedHead {
         };
         let (before, after) = (predicted(&plain)?, predicted(&blended)?);
         let change = after.f_sub(&before)?;
-        // What is without probability has no part in the divergence, whatever becomes of it.
-        let by_token = before.f_exp()?.f_mul(&change.f_neg()?)?.f_nan_to_num(0.0, None, None)?;
+        let by_token = before.f_exp()?.f_mul(&change.f_neg()?)?;
         let divergence = by_token.f_sum_dim_intlist(-1, false, Kind::Double)?.f_mean(Kind::Double)?;
         let change = change.f_mean_dim(0, false, Kind::Double)?;
         let (_, ids) = change.f_abs()?.f_topk(top as i64, -1, true, true)?;

@@ -45,6 +45,7 @@ mod logit_lens;
 mod patch_runs;
 mod patching;
 mod reduce;
+mod relations;
 mod repeat;
 mod written;
 
@@ -60,4 +61,8 @@ pub use head_composition::{
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
+pub use relations::{
+    Relation, RelationScores, RelationSubspaces, RelationTokens, Subspaces, TokenDirections, TypedRelation,
+    TypedRelations,
+};
 pub use repeat::RepeatLoss;

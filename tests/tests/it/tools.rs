@@ -7,6 +7,7 @@ mod head_composition;
 mod input;
 mod lens;
 mod patching;
+mod relations;
 mod smollm2;
 
 use std::collections::HashMap;

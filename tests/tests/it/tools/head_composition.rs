@@ -5,7 +5,7 @@ use arrakis_models::processing::processed;
 use arrakis_tools::{
     BlendOf, BlendedHead, Circuit, CompositionScores, HeadInput, HeadPath, HeadPlace, RowPath, VirtualHead,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{TransformerLens, assert_close, assert_small, each_folder, golden, refused};
 use crate::fixtures::{self, greatest};
@@ -139,15 +139,8 @@ fn a_blend_of_one_head_is_that_head() {
             assert_small((same.before.unwrap() - same.after.unwrap()).abs(), 1e-9, name);
             // In the place of all heads, the others are gone.
             let alone = ask(one(0), None);
-            let others =
-                edit::at_point(|_, result| Ok(result.slice_scatter(&result.narrow(2, 0, 1).zeros_like(), 2, 1, 2, 1)));
-            let mut trace = model.trace(&tokens);
-            if heads > 2 {
-                let rest = edit::with(|result| Ok(result * Tensor::from_slice(&one(0)).view([-1, 1])));
-                trace = trace.edit(Site::RESULT.at(1), rest);
-            } else {
-                trace = trace.edit(Site::RESULT.at(1), others);
-            }
+            let rest = edit::with(|result| Ok(result * Tensor::from_slice(&one(0)).view([-1, 1])));
+            let trace = model.trace(&tokens).edit(Site::RESULT.at(1), rest);
             let logits = trace.run().unwrap().logits.unwrap();
             let last = arrakis_core::PosSlice::Last.of(&logits, 1, tokens.mask()).unwrap().select(1, 0);
             let expected = last.select(1, 4).mean(Kind::Double).double_value(&[]);
@@ -226,7 +219,7 @@ fn what_a_head_reads_is_the_sum_of_what_was_written() {
 #[test]
 fn effects_on_scores_are_what_patching_the_input_does() {
     // Without what the sender wrote, under the same scale, scores are less by its effect.
-    for name in ["gpt2", "llama", "stablelm-parallel"] {
+    for name in ["gpt2", "gpt-neox", "llama"] {
         let model = golden(name);
         let ids = [9, 3, 17, 40, 8];
         let last = model.dims().n_heads as i64 - 1;
@@ -237,10 +230,6 @@ fn effects_on_scores_are_what_patching_the_input_does() {
         let names = &found.parts.axes[0].labels;
         let place = names.iter().position(|name| name == "L0H0").unwrap() as i64;
         let part = found.parts.values.get(place);
-        if name == "stablelm-parallel" {
-            // Its queries are normed, so that less of them is not less of the score.
-            continue;
-        }
         let less = edit::with(|q| {
             let own = q.select(1, -1).select(1, last) - &part;
             Ok(q.slice_scatter(&q.narrow(1, 4, 1).select_scatter(&own.unsqueeze(1), 2, last), 1, 4, 5, 1))
@@ -271,8 +260,8 @@ fn a_planted_composition_is_found() {
     let found = CompositionScores::default().run(&Context::new(&*planted)).unwrap();
     let keys = &found.inputs[1];
     assert_eq!(keys.top.entries[0].label, "L0H2 → L1H1");
-    // All of what one writes is read by the other: the score of circuits of rank `d_head` that meet.
-    assert!(keys.top.entries[0].value > 2.0 * found.random, "{:?}", keys.top.entries);
+    // All of what the one writes the other reads, with whatever weights.
+    assert!(keys.top.entries[0].value > 1.5 * keys.top.entries[1].value, "{:?}", keys.top.entries);
     let ids = [9, 3, 17, 40, 8, 22];
     let path = path(&*planted, &ids, HeadPlace::new(0, 2), HeadPlace::new(1, 1), HeadInput::K);
     let heads = path.shares.entries.iter().filter(|entry| entry.label.contains('H'));

@@ -3,20 +3,47 @@
 use arrakis_core::{Answer, Context, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, DirectAttribution, LogitLens, PatchKind, PatchScale,
+    ActivationPatching, AttentionHeads, AttentionPatterns, BlendOf, BlendedHead, Circuit, CompositionScores,
+    DirectAttribution, HeadCircuit, HeadInput, HeadPath, HeadPlace, LogitLens, PatchKind, PatchScale,
+    RelationSubspaces, RelationTokens, TypedRelation, TypedRelations, VirtualHead,
 };
 use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 5] =
-    ["attention.heads", "attention.patterns", "logit_attribution.direct", "logit_lens.lens", "patching.activation"];
+const NAMES: [&str; 13] = [
+    "attention.heads",
+    "attention.patterns",
+    "factored_matrix.circuit",
+    "head_composition.blend",
+    "head_composition.path",
+    "head_composition.scores",
+    "head_composition.virtual_head",
+    "logit_attribution.direct",
+    "logit_lens.lens",
+    "patching.activation",
+    "relations.subspaces",
+    "relations.tokens",
+    "relations.typed",
+];
 
 /// Parameters that a tool takes, without the optional ones.
 fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     match name {
         "attention.heads" => json!({ "length": 6 }),
+        "factored_matrix.circuit" => json!({ "layer": 0, "head": 1, "circuit": "ov" }),
+        "head_composition.blend" => json!({ "prompt": prompt, "layer": 1, "weights": [0.5, 0.5, 0, 0] }),
+        "head_composition.path" => {
+            let (sender, receiver) = (json!({ "layer": 0, "head": 1 }), json!({ "layer": 1, "head": 2 }));
+            json!({ "prompt": prompt, "sender": sender, "receiver": receiver, "input": "k" })
+        }
+        "head_composition.scores" | "relations.subspaces" => json!({}),
+        "head_composition.virtual_head" => {
+            json!({ "earlier": { "layer": 0, "head": 1 }, "later": { "layer": 1, "head": 2 }, "input": "q" })
+        }
+        "relations.tokens" => json!({ "layer": 1, "head": 3 }),
+        "relations.typed" => json!({ "relations": [{ "name": "next", "pairs": [[1, 2], [3, 4]] }] }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" => json!({
             "clean": prompt,
@@ -98,6 +125,16 @@ fn parameters_survive_json() {
     let mut patching = ActivationPatching::new("a", "b", metric);
     (patching.kinds, patching.scale) = (vec![PatchKind::ZByPos, PatchKind::ResidPre], PatchScale::Raw);
     same(&patching);
+    same(&HeadCircuit { vocab: true, ..HeadCircuit::new(1, 2, Circuit::Qk) });
+    same(&CompositionScores { inputs: vec![HeadInput::K], ..CompositionScores::default() });
+    let (early, late) = (HeadPlace::new(0, 1), HeadPlace::new(1, 2));
+    same(&VirtualHead { tokens: vec![" a".into(), 3.into()], ..VirtualHead::new(early, late, HeadInput::Q) });
+    let blend = BlendedHead::new("text", 1, vec![0.5, -1.0]);
+    same(&BlendedHead { replace: Some(0), of: BlendOf::Circuits, metric: Some(Metric::Loss), ..blend });
+    same(&HeadPath { query: Some(-2), key: Some(0), ..HeadPath::new("text", early, late, HeadInput::V) });
+    same(&RelationSubspaces { circuit: Circuit::Ov, layers: Some(vec![1]), ..RelationSubspaces::default() });
+    same(&RelationTokens { tokens: vec![3.into()], ..RelationTokens::new(early) });
+    same(&TypedRelations::new(vec![TypedRelation::new("capital", [(" France", " Paris")])]));
 }
 
 /// Asks with one parameter changed, which must be refused.
@@ -139,6 +176,27 @@ fn bad_values_are_named() {
         ("logit_attribution.direct", "answer", json!([1, 2]), "2 tokens for 1 rows"),
         ("logit_attribution.direct", "position", json!(4), "position 4"),
         ("logit_attribution.direct", "top", json!(0), "top 0"),
+        ("factored_matrix.circuit", "layer", json!(2), "layer 2 is out of range: there are 2"),
+        ("factored_matrix.circuit", "head", json!(4), "head 4 is out of range: there are 4"),
+        ("factored_matrix.circuit", "circuit", json!("qv"), "unknown variant `qv`"),
+        ("head_composition.blend", "weights", json!([1]), "weights: 1 are given"),
+        ("head_composition.blend", "prompt", json!([]), "the prompt is empty"),
+        (
+            "head_composition.path",
+            "receiver",
+            json!({ "layer": 0, "head": 1 }),
+            "head L0H1: it is not in a layer before",
+        ),
+        ("head_composition.path", "key", json!(4), "position 4"),
+        ("head_composition.scores", "inputs", json!([]), "the list is empty"),
+        ("head_composition.scores", "inputs", json!(["z"]), "unknown variant `z`"),
+        ("head_composition.virtual_head", "later", json!({ "layer": 1 }), "missing field `head`"),
+        ("head_composition.virtual_head", "tokens", json!([61]), "token id 61"),
+        ("relations.subspaces", "top", json!(7), "top 7: give a number in 1..=6"),
+        ("relations.subspaces", "heads", json!([]), "the list is empty"),
+        ("relations.tokens", "directions", json!(0), "directions 0"),
+        ("relations.tokens", "tokens", json!([-1]), "token id -1"),
+        ("relations.typed", "relations", json!([]), "relations: the list is empty"),
         ("patching.activation", "corrupted", json!([9, 7, 17]), "4 and 3 tokens in row 0"),
         ("patching.activation", "corrupted", json!([[9, 7, 17, 1], [9, 7, 17, 1]]), "1 and 2 rows"),
         ("patching.activation", "layers", json!([5]), "layer 5"),

@@ -138,16 +138,24 @@ impl HeadInput {
         }
     }
 
-    /// The circuit that begins at this input: QK from queries, its transpose from keys, OV from values.
-    pub(crate) const fn circuit(self) -> Circuit {
+    /// What a head makes of this input, in double: `W_Q W_Kᵀ` of queries, `W_K W_Qᵀ` of keys, `W_V W_O` of values.
+    pub fn of_head(self, model: &dyn Model, place: HeadPlace) -> Result<FactoredMatrix> {
+        self.at_left(self.circuit().of_head(model, place)?)
+    }
+
+    /// The same of every query head of a layer that there is, in `kind`.
+    pub(crate) fn of_layer_in(self, model: &dyn Model, layer: usize, kind: Kind) -> Result<FactoredMatrix> {
+        self.at_left(self.circuit().of_layer_in(model, layer, kind)?)
+    }
+
+    const fn circuit(self) -> Circuit {
         match self {
             Self::Q | Self::K => Circuit::Qk,
             Self::V => Circuit::Ov,
         }
     }
 
-    /// `circuit`, with this input at the left.
-    pub(crate) fn first(self, circuit: FactoredMatrix) -> Result<FactoredMatrix> {
+    fn at_left(self, circuit: FactoredMatrix) -> Result<FactoredMatrix> {
         if self == Self::K { circuit.transpose() } else { Ok(circuit) }
     }
 }

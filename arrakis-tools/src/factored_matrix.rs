@@ -64,7 +64,6 @@ impl FactoredMatrix {
     }
 
     /// Both factors.
-    #[must_use]
     pub fn into_factors(self) -> (Tensor, Tensor) {
         (self.a, self.b)
     }

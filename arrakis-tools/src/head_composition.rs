@@ -1,9 +1,12 @@
 //! Questions about heads that read what earlier heads write.
 
 mod blend;
+mod grams;
+mod parts;
 mod path;
 mod receiver;
 mod scores;
+mod turned;
 mod virtual_head;
 
 pub use blend::{BlendOf, Blended, BlendedHead};

@@ -1,5 +1,6 @@
 //! Questions about what relates to what in the circuits of heads.
 
+mod pairs;
 mod subspaces;
 mod tokens;
 mod typed;

@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::parts::Parts;
 use super::receiver::Receiver;
+use super::turned::Turned;
 use super::virtual_head::in_order;
 use crate::{HeadInput, HeadPlace, gap, index};
 
@@ -156,15 +158,15 @@ impl HeadPath {
             return Err(Error::Invalid { what: format!("key {key}"), why });
         }
         let at = if self.input == HeadInput::Q { query } else { key };
-        let parts = receiver.parts(model, ids, at, self.sender)?;
-        let input_gap = gap::gap(&parts.sum, &receiver.input_vectors)?;
+        let parts = Parts::of(model, ids, &receiver, self.sender, at)?;
+        let input_gap = gap::gap(&parts.sum, &receiver.vectors)?;
 
-        let whole = receiver.input_vectors.f_get(at)?;
+        let whole = receiver.vectors.f_get(at)?;
         let squared = whole.f_dot(&whole)?;
         let shares = parts.at.f_mv(&whole)?.f_div(&squared)?;
-        let sent = receiver.turned(model, &parts.sender, &parts.at, at)?;
-        let effects = receiver.effects(&sent.components, query, key)?;
-        let sender = receiver.effect_grid(&sent.sender)?;
+        let turned = Turned::of(model, &receiver, &parts, at)?;
+        let effects = receiver.effects(&turned.components, query, key)?;
+        let sender = receiver.effect_grid(&turned.sender)?;
         let whole_effect = receiver.whole_effect(query, key)?;
         let effect_gap = (effects.f_sum(Kind::Double)?.f_double_value(&[])? - whole_effect).abs();
 

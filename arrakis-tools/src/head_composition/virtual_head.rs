@@ -111,7 +111,7 @@ impl Tool for VirtualHead {
         let tokens: Vec<i64> = self.tokens.iter().map(|token| token.id(model)).collect::<Result<_>>()?;
         cx.progress(0, 1)?;
         let first = Circuit::Ov.of_head(model, self.earlier)?;
-        let second = self.input.first(self.input.circuit().of_head(model, self.later)?)?;
+        let second = self.input.of_head(model, self.later)?;
         let matrix = first.chain(&second)?;
 
         let input = self.input.name();

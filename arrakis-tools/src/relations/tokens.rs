@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{decomposed, queries_and_keys};
 use crate::circuit::{embedded, unembedded};
-use crate::{Circuit, HeadPlace, Svd, gap, index};
+use crate::{Circuit, FactoredMatrix, HeadPlace, Svd, gap, index};
 
 /// Shows which tokens lie furthest along the singular directions of a head's circuit, on its left and on its right.
 ///
@@ -148,14 +148,14 @@ impl Tool for RelationTokens {
             right: right_ends,
             given_left,
             given_right,
-            form_gap: self.form_gap(model, &svd, asked, circuit)?,
+            form_gap: self.form_gap(model, &svd, asked, &circuit)?,
         })
     }
 }
 
 impl RelationTokens {
     /// How far the sum over all directions is from the circuit, for all pairs of some tokens.
-    fn form_gap(&self, model: &dyn Model, svd: &Svd, ids: &[i64], circuit: crate::FactoredMatrix) -> Result<f64> {
+    fn form_gap(&self, model: &dyn Model, svd: &Svd, ids: &[i64], circuit: &FactoredMatrix) -> Result<f64> {
         let (rows, columns) = ends_of_form(model, self.circuit, ids, ids)?;
         let directions = rows.f_matmul(&svd.u)?.f_mul(&svd.singular_values)?;
         let sum = directions.f_matmul(&svd.v.f_transpose(0, 1)?.f_matmul(&columns)?)?;

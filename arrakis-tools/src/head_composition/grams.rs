@@ -28,35 +28,41 @@ pub(super) fn all_pairs(cx: &Context<'_>, inputs: &[HeadInput]) -> Result<Vec<Te
     let (heads, d_model) = ((dims.n_layers * dims.n_heads) as i64, dims.d_model as i64);
     let column_bytes = (heads * d_model * kind.elt_size_in_bytes() as i64) as u64;
     let width = ((cx.memory_limit().unwrap_or(BLOCK_BYTES) / (2 * column_bytes)) as i64).clamp(1, d_model);
-    let zeros = || Tensor::f_zeros([heads, heads], (kind, model.device()));
-    let mut squares = later.iter().map(|_| zeros()).collect::<Result<Vec<_>, _>>()?;
+    let options = (kind, model.device());
+    let mut squares = Vec::with_capacity(later.len());
+    let mut later_norms = Vec::with_capacity(later.len());
+    for _ in &later {
+        squares.push(Tensor::f_zeros([heads, heads], options)?);
+        later_norms.push(Tensor::f_zeros([heads], options)?);
+    }
+    let mut earlier_norms = Tensor::f_zeros([heads], options)?;
     for start in (0..d_model).step_by(width as usize) {
         cx.progress(start as u64, d_model as u64)?;
         let len = width.min(d_model - start);
+        let rest = d_model - start - len;
         let columns = earlier.columns(start, len)?;
-        let of_later = later.iter().map(|later| later.columns(start, len)).collect::<Result<Vec<_>>>()?;
-        let below = (start + len, d_model - start - len);
-        for (rows, times) in [((start, len), 1.0), (below, 2.0)] {
-            if rows.1 == 0 {
-                continue;
-            }
-            let block = earlier.block(rows, &columns.f_mul_scalar(times)?)?;
-            for ((squares, later), columns) in squares.iter_mut().zip(&later).zip(&of_later) {
-                let _ = squares.f_addmm_(&block, &later.block(rows, columns)?.f_transpose(0, 1)?)?;
-            }
+        let (diagonal, below) = (earlier.block(start, len, &columns)?, earlier.block(start + len, rest, &columns)?);
+        earlier_norms = earlier_norms.f_add(&trace(&diagonal)?)?;
+        let twice = flat(&below.f_mul_scalar(2)?)?;
+        let diagonal = flat(&diagonal)?;
+        for ((squares, norms), later) in squares.iter_mut().zip(&mut later_norms).zip(&later) {
+            let columns = later.columns(start, len)?;
+            let block = later.block(start, len, &columns)?;
+            *norms = norms.f_add(&trace(&block)?)?;
+            let _ = squares.f_addmm_(&diagonal, &flat(&block)?.f_transpose(0, 1)?)?;
+            let _ = squares.f_addmm_(&twice, &flat(&later.block(start + len, rest, &columns)?)?.f_transpose(0, 1)?)?;
         }
     }
 
     let shape = [dims.n_layers, dims.n_heads, dims.n_layers, dims.n_heads].map(|len| len as i64);
     let layers = Tensor::f_arange(shape[0], (Kind::Int64, model.device()))?;
     let unordered = layers.f_view([-1, 1, 1, 1])?.f_ge_tensor(&layers.f_view([-1, 1])?)?;
-    let earlier = earlier.squared_norms()?.f_unsqueeze(1)?;
-    let finish = |(squares, later): (Tensor, Grams)| -> Result<Tensor> {
-        let share = squares.f_div(&earlier.f_mul(&later.squared_norms()?)?)?;
+    let finish = |(squares, later): (Tensor, Tensor)| -> Result<Tensor> {
+        let share = squares.f_div(&earlier_norms.f_unsqueeze(1)?.f_mul(&later)?)?;
         // Rounding may take what is nearly 0 below it.
         Ok(share.f_clamp_min(0)?.f_sqrt()?.f_view(shape)?.f_masked_fill(&unordered, 0.0)?)
     };
-    squares.into_iter().zip(later).map(finish).collect()
+    squares.into_iter().zip(later_norms).map(finish).collect()
 }
 
 /// A matrix `M Mᵀ` for each head of the model, kept as factors: `outer · inner · outerᵀ`.
@@ -76,26 +82,36 @@ impl Grams {
             inners.push(rest.f_matmul(&rest.f_transpose(1, 2)?)?);
             outers.push(outer);
         }
-        Ok(Self { outer: Tensor::f_cat(&outers, 0)?, inner: Tensor::f_cat(&inners, 0)? })
+        Ok(Self { outer: joined(&outers)?, inner: Tensor::f_cat(&inners, 0)? })
     }
 
-    /// The squared norms of the matrices, which are the traces: `[head]`.
-    fn squared_norms(&self) -> Result<Tensor> {
-        Ok(self.outer.f_matmul(&self.inner)?.f_mul(&self.outer)?.f_sum_dim_intlist(
-            &[1_i64, 2][..],
-            false,
-            None::<Kind>,
-        )?)
-    }
-
-    /// The columns `start..start + len` of the products, transposed and halfway: `[head, d_head, len]`.
+    /// Columns of the matrices, before `outer` has made rows of them: `[head, d_head, len]`.
     fn columns(&self, start: i64, len: i64) -> Result<Tensor> {
         Ok(self.outer.f_narrow(1, start, len)?.f_matmul(&self.inner)?.f_transpose(1, 2)?)
     }
 
-    /// The given rows of those columns: `[head, rows * len]`.
-    fn block(&self, rows: (i64, i64), columns: &Tensor) -> Result<Tensor> {
-        let block = self.outer.f_narrow(1, rows.0, rows.1)?.f_matmul(columns)?;
-        Ok(block.f_reshape([self.outer.size()[0], rows.1 * columns.size()[2]])?)
+    /// Rows of those columns: `[head, len, columns]`.
+    fn block(&self, start: i64, len: i64, columns: &Tensor) -> Result<Tensor> {
+        Ok(self.outer.f_narrow(1, start, len)?.f_matmul(columns)?)
     }
+}
+
+/// Tensors `[head, d_model, d_head]` one after the other, laid out in memory as they are.
+fn joined(parts: &[Tensor]) -> Result<Tensor> {
+    // Weights are often transposed views, which take long to copy the other way round.
+    if parts.iter().all(|part| part.stride()[1] == 1) {
+        let parts = parts.iter().map(|part| part.f_transpose(1, 2)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Tensor::f_cat(&parts, 0)?.f_transpose(1, 2)?);
+    }
+    Ok(Tensor::f_cat(parts, 0)?)
+}
+
+/// The sum of each block's diagonal: `[head]`.
+fn trace(blocks: &Tensor) -> Result<Tensor> {
+    Ok(blocks.f_diagonal(0, 1, 2)?.f_sum_dim_intlist(-1, false, None::<Kind>)?)
+}
+
+/// A row for each block: `[head, rows * columns]`.
+fn flat(blocks: &Tensor) -> Result<Tensor> {
+    Ok(blocks.f_flatten(1, 2)?)
 }

@@ -127,9 +127,9 @@ impl Tool for CompositionScores {
 /// A score computed from the product itself, in double.
 fn dense_score(model: &dyn Model, input: HeadInput, [earlier, later]: [HeadPlace; 2]) -> Result<f64> {
     let a = Circuit::Ov.of_head(model, earlier)?.dense()?;
-    let b = input.of_head(model, later)?.dense()?;
+    let b = input.of_head(model, later)?;
     let norm = |matrix: &Tensor| -> Result<f64> { Ok(matrix.f_norm()?.f_double_value(&[])?) };
-    Ok(norm(&a.f_matmul(&b)?)? / (norm(&a)? * norm(&b)?))
+    Ok(norm(&b.apply(&a)?)? / (norm(&a)? * norm(&b.dense()?)?))
 }
 
 /// The labelled scores of an input, with the strongest pair and its score.

@@ -1,8 +1,8 @@
 //! The pairs of a relation, and what a head's bilinear form makes of them.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use arrakis_core::{Error, Model, Result, answer};
+use arrakis_core::{Error, Model, Result};
 use tch::{Kind, Tensor};
 
 use super::TypedRelation;
@@ -13,8 +13,8 @@ use crate::{Circuit, gap};
 pub(super) struct Pairs {
     subjects: Vec<i64>,
     objects: Vec<i64>,
-    /// Whether a subject goes with an object: `subjects * objects`, subject by subject.
-    together: Vec<bool>,
+    /// Whether a subject goes with an object: `[subject, object]`.
+    together: Tensor,
 }
 
 /// What a head makes of a relation.
@@ -31,24 +31,20 @@ impl Pairs {
             return Err(invalid("it has no pairs; give at least two"));
         }
         let pairs = relation.pairs.iter().map(|(subject, object)| Ok((subject.id(model)?, object.id(model)?)));
-        let pairs: HashSet<(i64, i64)> = pairs.collect::<Result<_>>()?;
-        let sorted = |ids: HashSet<i64>| {
-            let mut ids: Vec<i64> = ids.into_iter().collect();
-            ids.sort_unstable();
-            ids
-        };
-        let subjects = sorted(pairs.iter().map(|pair| pair.0).collect());
-        let objects = sorted(pairs.iter().map(|pair| pair.1).collect());
-        let together: Vec<bool> = subjects
-            .iter()
-            .flat_map(|subject| objects.iter().map(|object| pairs.contains(&(*subject, *object))))
-            .collect();
-        if together.iter().all(|together| *together) {
+        let pairs: BTreeSet<(i64, i64)> = pairs.collect::<Result<_>>()?;
+        let distinct = |ids: BTreeSet<i64>| ids.into_iter().collect::<Vec<_>>();
+        let subjects = distinct(pairs.iter().map(|pair| pair.0).collect());
+        let objects = distinct(pairs.iter().map(|pair| pair.1).collect());
+        if pairs.len() == subjects.len() * objects.len() {
             return Err(invalid(
                 "every subject goes with every object, so no shuffled pair is left; give pairs with other subjects and \
                  objects",
             ));
         }
+        let of_subject = |subject: &i64| objects.iter().map(|object| pairs.contains(&(*subject, *object))).collect();
+        let together: Vec<Vec<bool>> = subjects.iter().map(of_subject).collect();
+        let together = Tensor::f_from_slice(&together.concat())?.f_to_device(model.device())?;
+        let together = together.f_view([subjects.len() as i64, objects.len() as i64])?;
         Ok(Self { subjects, objects, together })
     }
 
@@ -62,32 +58,26 @@ impl Pairs {
         let mut worst = 0.0;
         let mut scores = Vec::new();
         for head in 0..means.size()[0] {
-            let table: Tensor = forms.get(head)?.dense()?;
+            let table = forms.get(head)?.dense()?;
             let mean = table.f_mean(Kind::Double)?;
             worst = gap::worse(worst, gap::gap(&mean, &means.f_get(head)?)?);
-            scores.push(self.score(&answer::numbers(&table)?));
+            scores.push(self.score(&table)?);
         }
         Ok((scores, worst))
     }
 
-    /// What a head makes of the pairs, from its form of every subject with every object.
-    fn score(&self, forms: &[f64]) -> HeadScore {
-        let side = |wanted: bool| -> Vec<f64> {
-            let chosen = forms.iter().zip(&self.together).filter(|(_, together)| **together == wanted);
-            chosen.map(|(form, _)| *form).collect()
-        };
-        let (with, mut without) = (side(true), side(false));
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        let (true_mean, shuffled_mean) = (mean(&with), mean(&without));
-        without.sort_by(f64::total_cmp);
-        let beaten = |form: &f64| {
-            let below = without.partition_point(|other| other < form);
-            let not_above = without.partition_point(|other| other <= form);
-            (below + not_above) as f64 / 2.0
-        };
-        let wins: f64 = with.iter().map(beaten).sum();
-        let auc = wins / (with.len() * without.len()) as f64;
+    /// What a head makes of the pairs, from its form of every subject with every object (`[subject, object]`).
+    fn score(&self, forms: &Tensor) -> Result<HeadScore> {
+        let with = forms.f_masked_select(&self.together)?;
+        let (without, _) = forms.f_masked_select(&self.together.f_logical_not()?)?.f_sort(0, false)?;
+        let number = |value: Tensor| value.f_double_value(&[]);
+        let below = with.f_searchsorted(&without, false, false, "left", None::<Tensor>)?;
+        let not_above = with.f_searchsorted(&without, false, true, "right", None::<Tensor>)?;
+        let wins = number(below.f_add(&not_above)?.f_to_kind(Kind::Double)?.f_sum(Kind::Double)?)? / 2.0;
+        let (true_mean, shuffled_mean) = (number(with.f_mean(Kind::Double)?)?, number(without.f_mean(Kind::Double)?)?);
+        let auc = wins / (with.numel() * without.numel()) as f64;
+        // NaN has no order, so it would pass for a number here.
         let auc = if (true_mean + shuffled_mean).is_nan() { f64::NAN } else { auc };
-        HeadScore { auc, true_mean, shuffled_mean }
+        Ok(HeadScore { auc, true_mean, shuffled_mean })
     }
 }

@@ -21,8 +21,8 @@ use crate::{HeadInput, HeadPlace, gap, index};
 /// key has in the receiver's `z` at the query.
 /// Identities: `input_gap` is the greatest absolute difference, over all positions, of the parts' sum from the model's
 /// `q`, `k` or `v`, and `effect_gap` that of the effects' sum from the model's score, or from the share through `v`.
-/// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021); the split of what a head reads by
-/// who wrote it, in activations, is that of Wang et al., "Interpretability in the wild" (2022), appendix on composition.
+/// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021): the stream is a sum, so what a head
+/// reads splits by who wrote it.
 ///
 /// ```
 /// # use arrakis_core::{Context, Prompt, Tool};

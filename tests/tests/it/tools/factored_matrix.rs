@@ -1,6 +1,6 @@
 //! `FactoredMatrix` and `factored_matrix.circuit`
 
-use arrakis_core::{Context, Model, Result, Tool as _, answer};
+use arrakis_core::{Context, Model, ModelExt as _, Result, Site, Tokens, Tool as _, Weight, answer};
 use arrakis_models::processing::processed;
 use arrakis_tools::{Circuit, FactoredMatrix, HeadCircuit, HeadPlace, Svd};
 use tch::{Device, Kind, Tensor};
@@ -84,6 +84,35 @@ fn circuits_agree_with_transformer_lens() {
     let expected = fixture.file("factored");
     against_transformer_lens(&fixture.model, &expected, "raw");
     against_transformer_lens(&*processed(&fixture.model).unwrap(), &expected, "processed");
+}
+
+#[test]
+fn a_lone_token_is_moved_by_the_circuit_of_each_head() {
+    // It attends to itself alone, so a head writes what its OV circuit makes of it, in every group of heads.
+    each_folder("circuits in a pass", |model, rows, name| {
+        let tokens = Tokens::from_ids(&rows[0][..1]).unwrap();
+        let run = model.trace(&tokens).keep(Site::LN1_NORMALIZED).keep(Site::RESULT).run().unwrap();
+        let group = model.dims().n_heads / model.dims().n_kv_heads;
+        let weight = |weight: Weight, layer: usize| model.weight_if_any(weight.at(layer)).unwrap();
+        for layer in 0..model.dims().n_layers {
+            let mut read = run.cache[Site::LN1_NORMALIZED.at(layer)].get(0);
+            if let Some(norm) = weight(Weight::LN1_W, layer) {
+                read *= norm;
+            }
+            if let Some(bias) = weight(Weight::LN1_B, layer) {
+                read += bias;
+            }
+            let written = run.cache[Site::RESULT.at(layer)].get(0).get(0);
+            for head in 0..model.dims().n_heads {
+                let circuit = Circuit::Ov.of_head(model, HeadPlace::new(layer, head)).unwrap();
+                let mut expected = circuit.apply(&read).unwrap().get(0);
+                if let Some(bias) = weight(Weight::V_B, layer) {
+                    expected += bias.get((head / group) as i64).unsqueeze(0).matmul(circuit.b()).get(0);
+                }
+                assert_small(greatest(&written.get(head as i64), &expected), 1e-9, name);
+            }
+        }
+    });
 }
 
 #[test]
@@ -207,10 +236,8 @@ fn what_does_not_fit_is_refused() {
     assert!(refused(&HeadCircuit::new(2, 0, Circuit::Ov), &model).contains("layer 2 is out of range"));
     assert!(refused(&HeadCircuit::new(0, 4, Circuit::Ov), &model).contains("head 4 is out of range"));
     assert!(message(Circuit::Ov.of_layer(&model, 9)).contains("layer 9"));
-    let nan = model.with_weights(vec![(
-        arrakis_core::Weight::O.at(0),
-        Tensor::full([4, 6, 24], f64::NAN, (Kind::Double, Device::Cpu)),
-    )]);
+    let nan =
+        model.with_weights(vec![(Weight::O.at(0), Tensor::full([4, 6, 24], f64::NAN, (Kind::Double, Device::Cpu)))]);
     let nan = nan.unwrap();
     let found = HeadCircuit::new(0, 0, Circuit::Ov).run(&Context::new(&*nan));
     assert!(found.is_err() || found.unwrap().norm.is_nan());

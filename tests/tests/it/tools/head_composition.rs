@@ -153,6 +153,24 @@ fn a_blend_of_one_head_is_that_head() {
 }
 
 #[test]
+fn a_batch_of_blends_is_the_mean_of_its_rows() {
+    let model = golden("llama");
+    let rows = vec![vec![9, 3, 17, 40], vec![5, 8]];
+    let ask = |rows: Vec<Vec<i64>>| {
+        let blend = BlendedHead::new(Prompt::Rows(rows), 0, vec![0.5, 0.2, -0.1, 0.4]);
+        let asked =
+            BlendedHead { of: BlendOf::Circuits, replace: Some(2), metric: Some(Metric::Logit(4.into())), ..blend };
+        asked.run(&Context::new(&model)).unwrap()
+    };
+    let [first, second] = [0, 1].map(|row: usize| ask(vec![rows[row].clone()]));
+    let both = ask(rows);
+    assert_small((both.divergence - (first.divergence + second.divergence) / 2.0).abs(), 1e-12, "divergence");
+    let mean = (first.after.unwrap() + second.after.unwrap()) / 2.0;
+    assert_small((both.after.unwrap() - mean).abs(), 1e-12, "after");
+    assert!(both.divergence > 0.0);
+}
+
+#[test]
 fn a_blend_of_circuits_is_a_head_with_both_means() {
     let model = golden("gpt2");
     // Two heads that look the same way: the blend moves with the mean of their OV circuits.
@@ -185,19 +203,15 @@ fn what_a_head_reads_is_the_sum_of_what_was_written() {
     each_folder("paths from head to head", |model, rows, name| {
         let dims = model.dims();
         let receiver = HeadPlace::new(dims.n_layers - 1, dims.n_heads - 1);
+        let prompts = vec![rows[0].clone(), rows[1][..5].to_vec()];
         for input in HeadInput::ALL {
             let asked = HeadPath {
                 query: Some(-2),
                 top: 1000,
-                ..HeadPath::new(
-                    Prompt::Rows(vec![rows[0].clone(), rows[1][..5].to_vec()]),
-                    HeadPlace::new(0, 1),
-                    receiver,
-                    input,
-                )
+                ..HeadPath::new(Prompt::Rows(prompts.clone()), HeadPlace::new(0, 1), receiver, input)
             };
             let found = asked.run(&Context::new(model)).unwrap();
-            for (ids, path) in rows.iter().zip(&found.rows) {
+            for (ids, path) in prompts.iter().zip(&found.rows) {
                 assert_small(path.input_gap, 1e-9, name);
                 assert_small(path.effect_gap, 1e-9, name);
                 let sum =
@@ -206,11 +220,9 @@ fn what_a_head_reads_is_the_sum_of_what_was_written() {
                 assert_small((sum(&path.effects) - path.whole_effect).abs(), 1e-9, name);
                 let cell = path.sender.get(path.query, path.key).unwrap();
                 assert_small((cell - path.sender_effect).abs(), 1e-9, name);
-                if path.query == ids.len() - 2 {
-                    let single = HeadPath { prompt: Prompt::Ids(ids.clone()), ..asked.clone() };
-                    let single = single.run(&Context::new(model)).unwrap().rows.remove(0);
-                    assert_eq!(single.effects, path.effects, "{name}");
-                }
+                let single = HeadPath { prompt: Prompt::Ids(ids.clone()), ..asked.clone() };
+                let single = single.run(&Context::new(model)).unwrap().rows.remove(0);
+                assert_eq!(single.effects, path.effects, "{name}");
             }
         }
     });

@@ -4,6 +4,7 @@ mod attention;
 mod attribution;
 mod factored_matrix;
 mod head_composition;
+mod induction;
 mod input;
 mod lens;
 mod patching;

@@ -119,6 +119,7 @@ impl Tool for BlendedHead {
         let tokens = self.prompt.tokens(model)?;
         let measure = self.metric.as_ref().map(|metric| metric.prepare(model, &tokens)).transpose()?;
         let wanted = measure.as_ref().map_or(PosSlice::Last, arrakis_core::Measure::wanted);
+        check_memory(cx, &tokens)?;
         cx.progress(0, 2)?;
         let plain = model.trace(&tokens).logits(wanted.clone()).keep(Site::RESID_PRE.at(self.layer)).run()?;
         cx.progress(1, 2)?;
@@ -231,6 +232,17 @@ impl BlendedHead {
                 Ok(moved.f_matmul(&shared.f_reshape([kv_heads * d_head, -1])?)?)
             }
         }
+    }
+}
+
+/// An error if what the heads of a layer write, before and after, is more than may be held.
+fn check_memory(cx: &Context<'_>, tokens: &Tokens) -> Result<()> {
+    let dims = cx.model().dims();
+    let numbers = 2 * tokens.batch() * tokens.positions() * dims.n_heads * dims.d_model;
+    let bytes = (numbers * cx.model().kind().elt_size_in_bytes()) as u64;
+    match cx.memory_limit() {
+        Some(limit) if bytes > limit => Err(Error::TooMuchMemory { bytes, limit }),
+        _ => Ok(()),
     }
 }
 

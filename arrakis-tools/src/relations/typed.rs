@@ -132,7 +132,8 @@ impl Tool for TypedRelations {
     fn run(&self, cx: &Context<'_>) -> Result<RelationScores> {
         let model = cx.model();
         let layers = index::chosen("layer", self.layers.as_deref(), model.dims().n_layers)?;
-        index::count("top", self.top.min(layers.len() * model.dims().n_heads), usize::MAX)?;
+        let heads = layers.len() * model.dims().n_heads;
+        index::count("top", self.top.min(heads), heads)?;
         if self.relations.is_empty() {
             return Err(Error::Invalid {
                 what: "relations".into(),

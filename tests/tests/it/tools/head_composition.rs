@@ -7,7 +7,7 @@ use arrakis_tools::{
 };
 use tch::{Kind, Tensor};
 
-use super::{TransformerLens, assert_close, assert_small, each_folder, golden, refused};
+use super::{TransformerLens, assert_close, assert_small, each_folder, golden, loaded, message, refused};
 use crate::fixtures::{self, greatest};
 
 #[test]
@@ -164,8 +164,8 @@ fn a_batch_of_blends_is_the_mean_of_its_rows() {
     };
     let [first, second] = [0, 1].map(|row: usize| ask(vec![rows[row].clone()]));
     let both = ask(rows);
-    assert_small((both.divergence - (first.divergence + second.divergence) / 2.0).abs(), 1e-12, "divergence");
-    let mean = (first.after.unwrap() + second.after.unwrap()) / 2.0;
+    assert_small((both.divergence - f64::midpoint(first.divergence, second.divergence)).abs(), 1e-12, "divergence");
+    let mean = f64::midpoint(first.after.unwrap(), second.after.unwrap());
     assert_small((both.after.unwrap() - mean).abs(), 1e-12, "after");
     assert!(both.divergence > 0.0);
 }
@@ -282,6 +282,30 @@ fn a_planted_composition_is_found() {
 }
 
 #[test]
+fn half_precision_is_answered() {
+    let folder = fixtures::root().join("tests/golden/llama-bf16");
+    for kind in [Kind::BFloat16, Kind::Half, Kind::Float] {
+        let model = loaded(&folder, kind);
+        let cx = Context::new(&model);
+        let bound = if kind == Kind::Float { 1e-5 } else { 0.1 };
+        let scores = CompositionScores::default().run(&cx).unwrap();
+        assert_small(scores.dense_gap, 1e-5, "scores");
+        let prompt = Prompt::Rows(vec![vec![9, 3, 17, 40], vec![5, 8]]);
+        let blend = BlendedHead::new(prompt.clone(), 1, vec![0.5, 0.5]);
+        for of in [BlendOf::Writes, BlendOf::Circuits] {
+            assert_small(BlendedHead { of, ..blend.clone() }.run(&cx).unwrap().single_gap, bound, "blend");
+        }
+        for input in HeadInput::ALL {
+            let path = HeadPath::new(prompt.clone(), HeadPlace::new(0, 0), HeadPlace::new(1, 1), input);
+            for row in path.run(&cx).unwrap().rows {
+                assert_small(row.input_gap, bound, "input");
+                assert_small(row.effect_gap, bound, "effect");
+            }
+        }
+    }
+}
+
+#[test]
 fn bad_questions_are_refused() {
     let model = golden("gpt2");
     let asked = CompositionScores { inputs: Vec::new(), ..CompositionScores::default() };
@@ -302,6 +326,8 @@ fn bad_questions_are_refused() {
     assert!(refused(&blend(vec![0.0, f64::NAN, 0.0, 0.0]), &model).contains("that of head 1 is NaN"));
     assert!(refused(&BlendedHead { replace: Some(4), ..blend(vec![1.0; 4]) }, &model).contains("head 4"));
     assert!(refused(&BlendedHead { layer: 2, ..blend(vec![1.0; 4]) }, &model).contains("layer 2"));
+    let bounded = Context::new(&model).with_memory_limit(1000);
+    assert!(message(blend(vec![1.0; 4]).run(&bounded)).contains("may hold 1000"));
     let path = HeadPath::new(prompt, early, late, HeadInput::K);
     assert!(refused(&HeadPath { query: Some(3), ..path.clone() }, &model).contains("position 3"));
     assert!(refused(&HeadPath { query: Some(0), key: Some(1), ..path.clone() }, &model).contains("key 1: the query"));

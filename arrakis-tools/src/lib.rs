@@ -34,11 +34,14 @@
 mod attention_heads;
 mod attention_patterns;
 mod causal_tracing;
+mod circuit;
 mod corpus_pass;
 mod detection;
+mod factored_matrix;
 mod feature;
 mod feature_viz;
 mod gap;
+mod head_composition;
 mod index;
 mod knowledge;
 mod lens_reading;
@@ -49,6 +52,7 @@ mod moments;
 mod most_active;
 mod patching;
 mod reduce;
+mod relations;
 mod repeat;
 mod sparsity;
 mod superposition;
@@ -62,10 +66,16 @@ pub use causal_tracing::{
     CausalTrace, Intervened, NeuronIntervention, Probabilities, ProbabilityByLayer, RowProbability, RowTrace, Subject,
     Traces,
 };
+pub use circuit::{Circuit, HeadInput, HeadPlace};
 pub use detection::HeadMethod;
+pub use factored_matrix::{CircuitSpectrum, FactoredMatrix, HeadCircuit, Svd};
 pub use feature::{Direction, Feature};
 pub use feature_viz::{
     BetweenNeurons, InterpolateNeurons, NeuronPortrait, NeuronWeights, Portrait, RowBetweenNeurons, TopTokens, Tops,
+};
+pub use head_composition::{
+    BlendOf, Blended, BlendedHead, CompositionScores, Compositions, HeadPath, HeadPaths, InputScores, RowPath,
+    VirtualCircuit, VirtualHead,
 };
 pub use knowledge::{
     CategoryNeurons, CategoryScores, Control, KnowledgeNeuron, LinearProbe, ProbeMethod, Probed, TruthProbe,
@@ -73,8 +83,12 @@ pub use knowledge::{
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{
-    ActivationPatching, AttributionPatching, Attributions, DirectPath, Head, Mlps, PatchKind, PatchScale, Patches,
-    PathPatching, Paths, Receiver, ReceiverInput, SpotCheck, Steer, Steered,
+    ActivationPatching, AttributionPatching, Attributions, DirectPath, Mlps, PatchKind, PatchScale, Patches,
+    PathPatching, Paths, Receiver, SpotCheck, Steer, Steered,
+};
+pub use relations::{
+    Relation, RelationScores, RelationSubspaces, RelationTokens, Subspaces, TokenDirections, TypedRelation,
+    TypedRelations,
 };
 pub use repeat::RepeatLoss;
 pub use sparsity::{ActivationSparsity, PolysemanticNeurons, Polysemy, Prunable, Prune, PruneMethod, Pruned, Sparsity};

@@ -11,7 +11,7 @@ mod tables;
 
 pub use activation::{ActivationPatching, Patches};
 pub use attribution::{AttributionPatching, Attributions, SpotCheck};
-pub use frozen::{Head, Mlps, Receiver, ReceiverInput};
+pub use frozen::{Mlps, Receiver};
 pub use kind::{PatchKind, PatchScale};
 pub use path::{DirectPath, PathPatching, Paths};
 pub use steer::{Steer, Steered};

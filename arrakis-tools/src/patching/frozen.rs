@@ -6,31 +6,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::pair::{Pair, Runs, mean};
+use crate::{HeadInput, HeadPlace};
 
 /// The bytes of streams that are held at once where no bound is given.
 const BYTES: u64 = 256 << 20;
-
-/// A head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Head {
-    /// Its block.
-    pub layer: usize,
-    /// Its place in the block.
-    pub head: usize,
-}
-
-/// What a head reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ReceiverInput {
-    /// Its queries.
-    Q,
-    /// Its keys.
-    K,
-    /// Its values.
-    V,
-}
 
 /// A head that receives, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,7 +20,7 @@ pub struct Receiver {
     /// Its place in the block, among the query heads.
     pub head: usize,
     /// What it receives by.
-    pub input: ReceiverInput,
+    pub input: HeadInput,
 }
 
 /// What the MLPs between sender and receiver do.
@@ -89,7 +68,7 @@ impl<'a> Frozen<'a> {
 
     /// A case in which a head writes what it wrote in the clean run, and every other head what it wrote in the corrupted
     /// one, up to block `end`; without a sender nothing is changed.
-    fn case(&self, sender: Option<Head>, end: usize) -> Result<Case<'static>> {
+    fn case(&self, sender: Option<HeadPlace>, end: usize) -> Result<Case<'static>> {
         let base = |site: Site, layer: usize| self.runs.base.get(site.at(layer));
         let first = sender.map_or(0, |sender| sender.layer);
         let mut case = Case::new();
@@ -112,7 +91,7 @@ impl<'a> Frozen<'a> {
     }
 
     /// The metric with each of the senders, the logits being the receiver.
-    pub(super) fn to_logits(&self, senders: &[Option<Head>]) -> Result<Vec<f64>> {
+    pub(super) fn to_logits(&self, senders: &[Option<HeadPlace>]) -> Result<Vec<f64>> {
         let end = self.cx.model().dims().n_layers;
         let cases = senders.iter().map(|sender| self.case(*sender, end)).collect::<Result<Vec<_>>>()?;
         self.metrics(cases)
@@ -120,7 +99,7 @@ impl<'a> Frozen<'a> {
 
     /// The residual stream before each of `layers` with each of the senders, all of which lie before the last of
     /// `layers`: `[batch, pos, d_model]`, by sender and layer.
-    pub(super) fn streams(&self, senders: &[Option<Head>], layers: &[usize]) -> Result<Vec<Vec<Tensor>>> {
+    pub(super) fn streams(&self, senders: &[Option<HeadPlace>], layers: &[usize]) -> Result<Vec<Vec<Tensor>>> {
         let end = layers.iter().copied().max().unwrap_or(0);
         let cases = senders.iter().map(|sender| self.case(*sender, end)).collect::<Result<Vec<_>>>()?;
         let between = layers.iter().filter(|layer| **layer < end);
@@ -148,12 +127,12 @@ impl<'a> Frozen<'a> {
     pub(super) fn received(&self, jobs: &[Vec<(Receiver, Tensor)>]) -> Result<Vec<f64>> {
         let dims = self.cx.model().dims();
         let group = dims.n_heads / dims.n_kv_heads;
-        let shared = |(receiver, _): &(Receiver, Tensor)| group > 1 && receiver.input != ReceiverInput::Q;
+        let shared = |(receiver, _): &(Receiver, Tensor)| group > 1 && receiver.input != HeadInput::Q;
         let input = |case: Case<'static>, (receiver, stream): &(Receiver, Tensor)| -> Result<Case<'static>> {
             let (site, head, heads) = match receiver.input {
-                ReceiverInput::Q => (Site::Q_INPUT, receiver.head, dims.n_heads),
-                ReceiverInput::K => (Site::K_INPUT, receiver.head / group, dims.n_kv_heads),
-                ReceiverInput::V => (Site::V_INPUT, receiver.head / group, dims.n_kv_heads),
+                HeadInput::Q => (Site::Q_INPUT, receiver.head, dims.n_heads),
+                HeadInput::K => (Site::K_INPUT, receiver.head / group, dims.n_kv_heads),
+                HeadInput::V => (Site::V_INPUT, receiver.head / group, dims.n_kv_heads),
             };
             let by_head = stream.f_unsqueeze(2)?.f_expand([-1, -1, heads as i64, -1], false)?;
             let edit = edit::from_position(self.from, edit::head(head, edit::patch(&by_head)));

@@ -4,10 +4,10 @@ use arrakis_core::{Answer, Axis, Context, Error, Grid, Metric, Prompt, Result, T
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::frozen::{Frozen, Head, Mlps, Receiver, ReceiverInput};
+use super::frozen::{Frozen, Mlps, Receiver};
 use super::kind::PatchScale;
 use super::pair::{Pair, zero_and_one};
-use crate::{gap, index};
+use crate::{HeadInput, HeadPlace, gap};
 
 /// Lets each head send its clean output to some receivers only, and measures how much of the answer comes back.
 ///
@@ -61,12 +61,12 @@ pub struct PathPatching {
 ///
 /// ```
 /// # use arrakis_core::{Context, Metric, Prompt, Tool};
-/// # use arrakis_tools::{DirectPath, Head, Mlps, PatchScale, ReceiverInput};
+/// # use arrakis_tools::{DirectPath, HeadInput, HeadPlace, Mlps, PatchScale};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
 /// # let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
 /// # let [clean, corrupted] = [vec![9, 3, 17], vec![9, 4, 17]].map(Prompt::Ids);
-/// let (sender, input, metric) = (Head { layer: 0, head: 1 }, ReceiverInput::K, Metric::Logit(3.into()));
+/// let (sender, input, metric) = (HeadPlace { layer: 0, head: 1 }, HeadInput::K, Metric::Logit(3.into()));
 /// let (mlps, scale) = (Mlps::Frozen, PatchScale::Normalised);
 /// let found = DirectPath { clean, corrupted, metric, sender, input, mlps, scale }.run(&Context::new(&model))?;
 /// assert_eq!(found.grid.rows.name, "layer");
@@ -83,9 +83,9 @@ pub struct DirectPath {
     /// What is measured, as a mean over the rows.
     pub metric: Metric,
     /// Who sends.
-    pub sender: Head,
+    pub sender: HeadPlace,
     /// What heads receive by.
-    pub input: ReceiverInput,
+    pub input: HeadInput,
     /// What the MLPs between sender and receiver do.
     #[serde(default = "frozen")]
     pub mlps: Mlps,
@@ -141,7 +141,7 @@ impl Tool for PathPatching {
             return Err(Error::Invalid { what: "receivers".into(), why });
         }
         for receiver in receivers {
-            check_head(cx, receiver.layer, receiver.head)?;
+            HeadPlace::new(receiver.layer, receiver.head).check(cx.model())?;
         }
         let pair = Pair::of(cx.model(), &self.clean, &self.corrupted)?;
         let frozen = Frozen::of(cx, &pair, &self.metric, self.mlps)?;
@@ -149,8 +149,8 @@ impl Tool for PathPatching {
         layers.sort_unstable();
         layers.dedup();
         let end = layers.last().copied().unwrap_or(dims.n_layers);
-        let senders = (0..end).flat_map(|layer| (0..dims.n_heads).map(move |head| Some(Head { layer, head })));
-        let senders: Vec<Option<Head>> = [None].into_iter().chain(senders).collect();
+        let senders = (0..end).flat_map(|layer| (0..dims.n_heads).map(move |head| Some(HeadPlace { layer, head })));
+        let senders: Vec<Option<HeadPlace>> = [None].into_iter().chain(senders).collect();
         let mut values = Vec::with_capacity(senders.len());
         for senders in senders.chunks(frozen.at_once()) {
             if receivers.is_empty() {
@@ -179,8 +179,8 @@ impl Tool for DirectPath {
 
     fn run(&self, cx: &Context<'_>) -> Result<Paths> {
         let dims = cx.model().dims();
-        let Head { layer: sender, head } = self.sender;
-        check_head(cx, sender, head)?;
+        let sender = self.sender.layer;
+        self.sender.check(cx.model())?;
         if sender + 1 == dims.n_layers {
             let why = format!("layer {sender} is the last; no head comes after it");
             return Err(Error::Invalid { what: "sender".into(), why });
@@ -200,13 +200,6 @@ impl Tool for DirectPath {
         let before = vec![frozen.runs.corrupted; (sender + 1) * dims.n_heads];
         paths(&frozen, self.scale, (&self.metric, "receiver"), [before, values].concat(), replayed)
     }
-}
-
-fn check_head(cx: &Context<'_>, layer: usize, head: usize) -> Result<()> {
-    let dims = cx.model().dims();
-    index::chosen("layer", Some(&[layer]), dims.n_layers)?;
-    index::chosen("head", Some(&[head]), dims.n_heads)?;
-    Ok(())
 }
 
 fn paths(

@@ -3,11 +3,15 @@
 mod attention;
 mod attribution;
 mod causal_tracing;
+mod factored_matrix;
 mod feature_viz;
+mod head_composition;
+mod induction;
 mod input;
 mod knowledge;
 mod lens;
 mod patching;
+mod relations;
 mod smollm2;
 mod sparsity;
 mod superposition;

@@ -3,8 +3,10 @@
 use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, Control, DirectAttribution, Direction, Feature,
-    KnowledgeNeuron, LinearProbe, LogitLens, PatchKind, PatchScale, Prunable, Prune, TopTokens,
+    ActivationPatching, AttentionHeads, AttentionPatterns, BlendOf, BlendedHead, Circuit, CompositionScores, Control,
+    DirectAttribution, Direction, Feature, HeadCircuit, HeadInput, HeadPath, HeadPlace, KnowledgeNeuron, LinearProbe,
+    LogitLens, PatchKind, PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, TopTokens, TypedRelation,
+    TypedRelations, VirtualHead,
 };
 use serde_json::{Value, json};
 
@@ -16,9 +18,14 @@ const NAMES: &[&str] = &[
     "causal_tracing.neuron",
     "causal_tracing.probability",
     "causal_tracing.trace",
+    "factored_matrix.circuit",
     "feature_viz.interpolate",
     "feature_viz.neuron",
     "feature_viz.top_tokens",
+    "head_composition.blend",
+    "head_composition.path",
+    "head_composition.scores",
+    "head_composition.virtual_head",
     "knowledge.neuron",
     "knowledge.polysemanticity",
     "knowledge.probe",
@@ -29,6 +36,9 @@ const NAMES: &[&str] = &[
     "patching.direct_path",
     "patching.path",
     "patching.steer",
+    "relations.subspaces",
+    "relations.tokens",
+    "relations.typed",
     "sparsity.activations",
     "sparsity.polysemantic",
     "sparsity.prune",
@@ -46,6 +56,18 @@ fn least(name: &str) -> Value {
     let point = "blocks.0.hook_resid_post";
     match name {
         "attention.heads" => json!({ "length": 6 }),
+        "factored_matrix.circuit" => json!({ "layer": 0, "head": 1, "circuit": "ov" }),
+        "head_composition.blend" => json!({ "prompt": prompt, "layer": 1, "weights": [0.5, 0.5, 0, 0] }),
+        "head_composition.path" => {
+            let (sender, receiver) = (json!({ "layer": 0, "head": 1 }), json!({ "layer": 1, "head": 2 }));
+            json!({ "prompt": prompt, "sender": sender, "receiver": receiver, "input": "k" })
+        }
+        "head_composition.scores" | "relations.subspaces" => json!({}),
+        "head_composition.virtual_head" => {
+            json!({ "earlier": { "layer": 0, "head": 1 }, "later": { "layer": 1, "head": 2 }, "input": "q" })
+        }
+        "relations.tokens" => json!({ "layer": 1, "head": 3 }),
+        "relations.typed" => json!({ "relations": [{ "name": "next", "pairs": [[1, 2], [3, 4]] }] }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" | "patching.attribution" | "patching.path" => json!({
             "clean": prompt,
@@ -165,6 +187,16 @@ fn parameters_survive_json() {
     same(&KnowledgeNeuron { paired: true, ..KnowledgeNeuron::new(along, "a", Prompt::Rows(vec![vec![1]])) });
     same(&Prune { maps: Some(vec![Prunable::Gate]), ..Prune::new(Corpus::File("texts.json".into()), [0.5]) });
     same(&LinearProbe { control: Control::Text, ..LinearProbe::new("a", ["b"]) });
+    same(&HeadCircuit { vocab: true, ..HeadCircuit::new(1, 2, Circuit::Qk) });
+    same(&CompositionScores { inputs: vec![HeadInput::K], ..CompositionScores::default() });
+    let (early, late) = (HeadPlace::new(0, 1), HeadPlace::new(1, 2));
+    same(&VirtualHead { tokens: vec![" a".into(), 3.into()], ..VirtualHead::new(early, late, HeadInput::Q) });
+    let blend = BlendedHead::new("text", 1, vec![0.5, -1.0]);
+    same(&BlendedHead { replace: Some(0), of: BlendOf::Circuits, metric: Some(Metric::Loss), ..blend });
+    same(&HeadPath { query: Some(-2), key: Some(0), ..HeadPath::new("text", early, late, HeadInput::V) });
+    same(&RelationSubspaces { circuit: Circuit::Ov, layers: Some(vec![1]), ..RelationSubspaces::default() });
+    same(&RelationTokens { tokens: vec![3.into()], ..RelationTokens::new(early) });
+    same(&TypedRelations::new(vec![TypedRelation::new("capital", [(" France", " Paris")])]));
 }
 
 /// Asks with one parameter changed, which must be refused.
@@ -175,6 +207,7 @@ fn wrong(model: &Decoder, name: &str, field: &str, value: Value) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn bad_values_are_named() {
     let model = golden("gpt2");
     let cases = [
@@ -206,6 +239,27 @@ fn bad_values_are_named() {
         ("logit_attribution.direct", "answer", json!([1, 2]), "2 tokens for 1 rows"),
         ("logit_attribution.direct", "position", json!(4), "position 4"),
         ("logit_attribution.direct", "top", json!(0), "top 0"),
+        ("factored_matrix.circuit", "layer", json!(2), "layer 2 is out of range: there are 2"),
+        ("factored_matrix.circuit", "head", json!(4), "head 4 is out of range: there are 4"),
+        ("factored_matrix.circuit", "circuit", json!("qv"), "unknown variant `qv`"),
+        ("head_composition.blend", "weights", json!([1]), "weights: 1 are given"),
+        ("head_composition.blend", "prompt", json!([]), "the prompt is empty"),
+        (
+            "head_composition.path",
+            "receiver",
+            json!({ "layer": 0, "head": 1 }),
+            "head L0H1: it is not in a layer before",
+        ),
+        ("head_composition.path", "key", json!(4), "position 4"),
+        ("head_composition.scores", "inputs", json!([]), "the list is empty"),
+        ("head_composition.scores", "inputs", json!(["z"]), "unknown variant `z`"),
+        ("head_composition.virtual_head", "later", json!({ "layer": 1 }), "missing field `head`"),
+        ("head_composition.virtual_head", "tokens", json!([61]), "token id 61"),
+        ("relations.subspaces", "top", json!(7), "top 7: give a number in 1..=6"),
+        ("relations.subspaces", "heads", json!([]), "the list is empty"),
+        ("relations.tokens", "directions", json!(0), "directions 0"),
+        ("relations.tokens", "tokens", json!([-1]), "token id -1"),
+        ("relations.typed", "relations", json!([]), "relations: the list is empty"),
         ("patching.activation", "corrupted", json!([9, 7, 17]), "4 and 3 tokens in row 0"),
         ("patching.activation", "corrupted", json!([[9, 7, 17, 1], [9, 7, 17, 1]]), "1 and 2 rows"),
         ("patching.activation", "layers", json!([5]), "layer 5"),

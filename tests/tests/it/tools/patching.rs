@@ -3,8 +3,8 @@
 use arrakis_core::{Context, Metric, Model as _, ModelExt as _, Prompt, RowTokens, Site, Tokens, Tool as _, edit};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttributionPatching, DirectPath, Head, Mlps, PatchKind, PatchScale, PathPatching, Receiver,
-    ReceiverInput, Steer,
+    ActivationPatching, AttributionPatching, DirectPath, HeadInput, HeadPlace, Mlps, PatchKind, PatchScale,
+    PathPatching, Receiver, Steer,
 };
 use tch::Kind;
 
@@ -169,7 +169,7 @@ fn paths_agree_with_transformer_lens() {
     let metric = difference(fixture.tokens("answer_tokens"), fixture.tokens("wrong_tokens"));
     let (clean, corrupted) = (fixture.prompt("clean_tokens"), fixture.prompt("corrupted_tokens"));
     let cx = Context::new(&fixture.model);
-    let inputs = [ReceiverInput::Q, ReceiverInput::K, ReceiverInput::V];
+    let inputs = [HeadInput::Q, HeadInput::K, HeadInput::V];
     for (mlps, name) in [(Mlps::Frozen, "mlps_frozen"), (Mlps::Recomputed, "mlps_recomputed")] {
         let asked = PathPatching { mlps, ..PathPatching::new(clean.clone(), corrupted.clone(), metric.clone()) };
         let found = asked.run(&cx).unwrap();
@@ -185,7 +185,7 @@ fn paths_agree_with_transformer_lens() {
     }
     let expected = fixture.file("bridge");
     for (input, letter) in inputs.into_iter().zip(["q", "k", "v"]) {
-        let (sender, mlps, scale) = (Head { layer: 0, head: 1 }, Mlps::Frozen, PatchScale::Normalised);
+        let (sender, mlps, scale) = (HeadPlace { layer: 0, head: 1 }, Mlps::Frozen, PatchScale::Normalised);
         let (clean, corrupted, metric) = (clean.clone(), corrupted.clone(), metric.clone());
         let found = DirectPath { clean, corrupted, metric, sender, input, mlps, scale }.run(&cx).unwrap();
         assert_close(&found.grid.values, &expected[&format!("direct_path.{letter}")], 1e-9, letter);
@@ -209,7 +209,7 @@ fn paths_are_those_of_the_definition_on_every_family() {
         let base = model.trace(&onto).keep("*").run().unwrap();
         let measure = difference(3, 8).prepare(model, &onto).unwrap();
         let head = dims.n_heads - 1;
-        for input in [ReceiverInput::Q, ReceiverInput::K, ReceiverInput::V] {
+        for input in [HeadInput::Q, HeadInput::K, HeadInput::V] {
             let asked = PathPatching {
                 receivers: Some(vec![Receiver { layer: last, head, input }]),
                 scale: PatchScale::Raw,
@@ -226,9 +226,9 @@ fn paths_are_those_of_the_definition_on_every_family() {
             let sent = trace.stop_at(last).run().unwrap().residual;
             // What the receiver alone makes of it: its own output from its own queries, keys or values.
             let (site, place, heads) = match input {
-                ReceiverInput::Q => (Site::Q_INPUT, head, dims.n_heads),
-                ReceiverInput::K => (Site::K_INPUT, head / group, dims.n_kv_heads),
-                ReceiverInput::V => (Site::V_INPUT, head / group, dims.n_kv_heads),
+                HeadInput::Q => (Site::Q_INPUT, head, dims.n_heads),
+                HeadInput::K => (Site::K_INPUT, head / group, dims.n_kv_heads),
+                HeadInput::V => (Site::V_INPUT, head / group, dims.n_kv_heads),
             };
             let by_head = sent.unsqueeze(2).expand([-1, -1, heads as i64, -1], false);
             let z = Site::Z.at(last);
@@ -284,7 +284,7 @@ fn paths_that_make_no_sense_are_refused() {
     let [clean, corrupted] = [vec![9, 3, 17, 40], vec![9, 7, 17, 40]].map(Prompt::Ids);
     let asked = PathPatching::new(clean.clone(), corrupted.clone(), difference(3, 8));
     let with = |receivers: Vec<Receiver>| PathPatching { receivers: Some(receivers), ..asked.clone() };
-    let receiver = |layer, head| Receiver { layer, head, input: ReceiverInput::K };
+    let receiver = |layer, head| Receiver { layer, head, input: HeadInput::K };
     assert!(refused(&with(vec![]), &model).contains("receivers"));
     assert!(refused(&with(vec![receiver(9, 0)]), &model).contains("layer 9"));
     assert!(refused(&with(vec![receiver(1, 99)]), &model).contains("head 99"));
@@ -293,8 +293,8 @@ fn paths_that_make_no_sense_are_refused() {
         clean,
         corrupted,
         metric: difference(3, 8),
-        sender: Head { layer: model.dims().n_layers - 1, head: 0 },
-        input: ReceiverInput::Q,
+        sender: HeadPlace { layer: model.dims().n_layers - 1, head: 0 },
+        input: HeadInput::Q,
         mlps: Mlps::Frozen,
         scale: PatchScale::Raw,
     };

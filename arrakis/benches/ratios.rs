@@ -10,8 +10,11 @@ use arrakis_core::{Pass, unwatched};
 
 #[path = "speed/checkpoint.rs"]
 mod checkpoint;
+#[path = "speed/inputs.rs"]
+mod inputs;
 
-use checkpoint::{KEPT_BY_DEFAULT, model, tokens};
+use checkpoint::model;
+use inputs::{KEPT_BY_DEFAULT, tokens};
 
 const ROUNDS: usize = 25;
 

@@ -9,8 +9,11 @@ use divan::{Bencher, black_box};
 
 #[path = "speed/checkpoint.rs"]
 mod checkpoint;
+#[path = "speed/inputs.rs"]
+mod inputs;
 
-use checkpoint::{KEPT_BY_DEFAULT, folder, model, tokens};
+use checkpoint::{folder, model};
+use inputs::{KEPT_BY_DEFAULT, tokens};
 
 fn main() {
     arrakis::process::keep_big_blocks();

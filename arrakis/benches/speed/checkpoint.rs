@@ -7,38 +7,6 @@ use arrakis::prelude::*;
 use arrakis_core::Stream;
 use safetensors::{Dtype, tensor::TensorView};
 
-/// The sites that TransformerLens keeps by default.
-pub(crate) const KEPT_BY_DEFAULT: &[Site] = &[
-    Site::EMBED,
-    Site::POS_EMBED,
-    Site::RESID_PRE,
-    Site::LN1_SCALE,
-    Site::LN1_NORMALIZED,
-    Site::Q,
-    Site::K,
-    Site::V,
-    Site::ATTN_SCORES,
-    Site::PATTERN,
-    Site::Z,
-    Site::ATTN_OUT,
-    Site::RESID_MID,
-    Site::LN2_SCALE,
-    Site::LN2_NORMALIZED,
-    Site::MLP_PRE,
-    Site::MLP_POST,
-    Site::MLP_OUT,
-    Site::RESID_POST,
-    Site::LN_FINAL_SCALE,
-    Site::LN_FINAL_NORMALIZED,
-];
-
-/// Random tokens.
-pub(crate) fn tokens(batch: i64, len: i64) -> Tokens {
-    let mut stream = Stream::new(0, "bench tokens");
-    let row = |_| (0..len).map(|_| stream.below(50_257) as i64).collect();
-    Tokens::from_rows(&(0..batch).map(row).collect::<Vec<_>>()).expect("rows of tokens")
-}
-
 /// The model, mapped.
 pub(crate) fn model() -> Decoder {
     arrakis::prelude::load(&folder().to_string_lossy(), &LoadOptions::default()).expect("the checkpoint loads")

@@ -13,6 +13,7 @@ mod fixtures;
 mod graph;
 mod laws;
 mod plan;
+mod planted;
 mod print;
 mod processing;
 mod real_models;

@@ -31,9 +31,7 @@
 //! # }
 //! ```
 
-mod attention_heads;
-mod attention_patterns;
-mod detection;
+mod attention;
 mod gap;
 mod index;
 mod lens_reading;
@@ -42,13 +40,13 @@ mod logit_lens;
 mod patch_runs;
 mod patching;
 mod reduce;
-mod repeat;
 mod written;
 
-pub use attention_heads::{AttentionHeads, HeadScores};
-pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
-pub use detection::HeadMethod;
+pub use attention::{
+    AblatedPart, AblationKind, Ablations, AttentionAblation, AttentionHeads, AttentionKnockout, AttentionMerge,
+    AttentionPatterns, AttentionTop, HeadMethod, HeadScores, Knockout, Merged, Patterns, RepeatLoss, RowPatterns,
+    RowTop, TopAttended,
+};
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
-pub use repeat::RepeatLoss;

@@ -40,6 +40,7 @@ mod logit_lens;
 mod patch_runs;
 mod patching;
 mod reduce;
+mod surgery;
 mod written;
 
 pub use attention::{
@@ -50,3 +51,4 @@ pub use attention::{
 pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
+pub use surgery::{EachLayer, LayerPlan, LayerSurgery, SurgeryEach, SurgeryLayers};

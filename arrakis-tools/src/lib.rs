@@ -41,6 +41,7 @@ mod patch_runs;
 mod patching;
 mod reduce;
 mod surgery;
+mod write_read;
 mod written;
 
 pub use attention::{
@@ -52,3 +53,6 @@ pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use surgery::{EachLayer, LayerPlan, LayerSurgery, SurgeryEach, SurgeryLayers};
+pub use write_read::{
+    Direction, Flow, Gradient, Readers, RowFlow, Side, WriteReadFlow, WriteReadReaders, WriteReadWriters, Writers,
+};

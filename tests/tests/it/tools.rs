@@ -1,11 +1,14 @@
 //! The tools: reference values of TransformerLens and transformers, the identities they report, and bad input.
 
 mod attention;
+mod attention_changes;
 mod attribution;
 mod input;
 mod lens;
 mod patching;
 mod smollm2;
+mod surgery;
+mod write_read;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -9,20 +9,41 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 5] =
-    ["attention.heads", "attention.patterns", "logit_attribution.direct", "logit_lens.lens", "patching.activation"];
+const NAMES: [&str; 14] = [
+    "attention.ablate",
+    "attention.heads",
+    "attention.knockout",
+    "attention.merge",
+    "attention.patterns",
+    "attention.top",
+    "logit_attribution.direct",
+    "logit_lens.lens",
+    "patching.activation",
+    "surgery.each",
+    "surgery.layers",
+    "write_read.flow",
+    "write_read.readers",
+    "write_read.writers",
+];
 
 /// Parameters that a tool takes, without the optional ones.
 fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     match name {
+        "attention.ablate" => json!({ "prompt": prompt, "metric": "loss" }),
         "attention.heads" => json!({ "length": 6 }),
+        "attention.knockout" => json!({ "prompt": prompt, "metric": "loss", "keys": [1] }),
+        "attention.merge" => json!({ "prompt": prompt, "first": [0, 0], "second": [1, 1] }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" => json!({
             "clean": prompt,
             "corrupted": [9, 7, 17, 40],
             "metric": { "logit_difference": { "answer": 3, "wrong": 8 } },
         }),
+        "surgery.layers" => json!({ "prompt": prompt, "plan": { "order": [0, 1, 1] } }),
+        "write_read.flow" => json!({ "prompt": prompt, "source": 1 }),
+        "write_read.readers" => json!({ "direction": { "token": 4 } }),
+        "write_read.writers" => json!({ "prompt": prompt, "direction": { "token": 4 } }),
         _ => json!({ "prompt": prompt }),
     }
 }
@@ -128,6 +149,27 @@ fn bad_values_are_named() {
         ("attention.patterns", "heads", json!([]), "the list is empty"),
         ("attention.patterns", "position", json!(4), "position 4"),
         ("attention.patterns", "top", json!(0), "top 0"),
+        ("attention.top", "positions", json!([4]), "position 4"),
+        ("attention.top", "positions", json!([]), "the list is empty"),
+        ("attention.top", "top", json!(0), "top 0"),
+        ("attention.ablate", "heads", json!([4]), "head 4"),
+        ("attention.ablate", "parts", json!([]), "the list is empty"),
+        ("attention.knockout", "keys", json!([]), "the list is empty"),
+        ("attention.knockout", "keys", json!([4]), "position 4"),
+        ("attention.knockout", "queries", json!([]), "the list is empty"),
+        ("attention.knockout", "layers", json!([2]), "layer 2"),
+        ("attention.merge", "first", json!([2, 0]), "layer 2"),
+        ("attention.merge", "second", json!([0, 4]), "head 4"),
+        ("attention.merge", "blend", json!(1.5), "blend 1.5"),
+        ("surgery.layers", "plan", json!({ "order": [2] }), "layer 2"),
+        ("surgery.layers", "plan", json!({ "delete": [] }), "it names no layer"),
+        ("surgery.layers", "prompt", json!([9]), "at least two tokens"),
+        ("surgery.each", "metric", json!({ "logit": 61 }), "token id 61"),
+        ("write_read.flow", "source", json!(4), "position 4"),
+        ("write_read.writers", "position", json!(4), "position 4"),
+        ("write_read.writers", "top", json!(0), "top 0"),
+        ("write_read.readers", "direction", json!({ "vector": [1.0] }), "1 numbers where d_model is 16"),
+        ("write_read.readers", "top", json!(0), "top 0"),
         ("attention.heads", "length", json!(1), "length 1"),
         ("attention.heads", "length", json!(61), "length 61"),
         ("attention.heads", "length", json!(13), "26 positions"),

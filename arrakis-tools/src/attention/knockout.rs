@@ -126,8 +126,7 @@ impl Tool for AttentionKnockout {
         })?;
         let carried = points.iter().map(|point| carried.get(*point)).collect::<Result<Vec<_>>>()?;
 
-        let start: Vec<usize> = layers.clone();
-        let rerun = Rerun::of(cx, &tokens, &self.metric, &start)?;
+        let rerun = Rerun::of(cx, &tokens, &self.metric, &layers)?;
         let mut values = Vec::with_capacity(layers.len() * heads.len());
         for (step, layer) in layers.iter().enumerate() {
             cx.progress(step as u64, layers.len() as u64)?;
@@ -147,7 +146,9 @@ impl Tool for AttentionKnockout {
         let heads = Grid::new("edges knocked out in one head", change, rows.clone(), columns.clone(), values)?;
         let carried = Tensor::f_stack(&carried, 0)?;
         let attention = Grid::from_tensor("attention on the edges", "attention", rows, columns, &carried)?;
-        Ok(Knockout { before: rerun.before, heads: heads.diverging(), attention, ..whole })
+        let Whole { after, logits, row_gap, renormalised_gap } = whole;
+        let heads = heads.diverging();
+        Ok(Knockout { before: rerun.before, after, heads, attention, logits, row_gap, renormalised_gap })
     }
 }
 
@@ -179,7 +180,7 @@ impl AttentionKnockout {
         Ok(Tensor::f_from_slice(&cells)?.f_view([tokens.batch() as i64, len as i64, len as i64])?)
     }
 
-    /// The run without the edges in every chosen head, in an answer whose other parts are still to be filled.
+    /// The run without the edges in every chosen head; the first changed patterns should be the `expected` ones.
     fn whole(
         &self,
         cx: &Context<'_>,
@@ -187,7 +188,7 @@ impl AttentionKnockout {
         layers: &[usize],
         cut: &Tensor,
         expected: Option<&Tensor>,
-    ) -> Result<Knockout> {
+    ) -> Result<Whole> {
         let measure = self.metric.prepare(cx.model(), tokens)?;
         let gaps = std::cell::Cell::new((0.0, None));
         let look = |pattern: &Tensor| {
@@ -215,18 +216,18 @@ impl AttentionKnockout {
             _ => logits.f_select(1, -1)?,
         };
         let axes = vec![Axis::indices("row", tokens.batch()), Axis::indices("token", cx.model().dims().vocab)];
-        let empty = Grid::new("", "", Axis::indices("layer", 0), Axis::indices("head", 0), Vec::new())?;
         let (row_gap, renormalised_gap) = gaps.get();
-        Ok(Knockout {
-            before: f64::NAN,
-            after,
-            heads: empty.clone(),
-            attention: empty,
-            logits: Stack::new("logits without the edges", "logit", axes, last)?,
-            row_gap,
-            renormalised_gap: renormalised_gap.unwrap_or(f64::NAN),
-        })
+        let logits = Stack::new("logits without the edges", "logit", axes, last)?;
+        Ok(Whole { after, logits, row_gap, renormalised_gap: renormalised_gap.unwrap_or(f64::NAN) })
     }
+}
+
+/// The run without the edges in every chosen head.
+struct Whole {
+    after: f64,
+    logits: Stack,
+    row_gap: f64,
+    renormalised_gap: f64,
 }
 
 /// For each of `heads`, a row that is true at its place: `[len, head]`.

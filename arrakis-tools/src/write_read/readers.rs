@@ -57,6 +57,7 @@ const fn ten() -> usize {
 
 impl WriteReadReaders {
     /// Who reads `direction`, by weights.
+    #[must_use]
     pub fn new(direction: Direction) -> Self {
         Self { direction, prompt: None, position: None, top: ten() }
     }

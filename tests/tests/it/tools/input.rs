@@ -3,7 +3,9 @@
 use arrakis_core::{Answer, Context, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, DirectAttribution, LogitLens, PatchKind, PatchScale,
+    AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout, AttentionMerge,
+    AttentionPatterns, AttentionTop, DirectAttribution, Direction, LayerPlan, LogitLens, PatchKind, PatchScale, Side,
+    SurgeryEach, SurgeryLayers, WriteReadFlow, WriteReadReaders, WriteReadWriters,
 };
 use serde_json::{Value, json};
 
@@ -112,6 +114,17 @@ fn parameters_survive_json() {
     }
     same(&LogitLens { mid: true, position: Some(-2), targets: vec![" a".into(), 3.into()], ..LogitLens::new("text") });
     same(&AttentionPatterns { heads: Some(vec![1]), ..AttentionPatterns::new(Prompt::Texts(vec!["a".into()])) });
+    same(&AttentionTop { positions: Some(vec![-1]), ..AttentionTop::new("text") });
+    same(&AttentionAblation { kind: AblationKind::Resample, ..AttentionAblation::new("text", Metric::Loss) });
+    same(&AttentionKnockout::new("text", Metric::Loss, vec![1]));
+    same(&AttentionMerge { blend: 0.25, ..AttentionMerge::new("text", [0, 1], [1, 0]) });
+    same(&SurgeryLayers::new("text", LayerPlan::Swap([0, 1])));
+    same(&SurgeryLayers::new("text", LayerPlan::Reverse));
+    same(&SurgeryEach::new("text"));
+    same(&WriteReadFlow { metric: Some(Metric::Loss), ..WriteReadFlow::new("text", 1) });
+    let keys = Direction::Head { head: [1, 0], side: Side::Key, component: 2 };
+    same(&WriteReadWriters::new("text", keys));
+    same(&WriteReadReaders::new(Direction::Difference { answer: " a".into(), wrong: 3.into() }));
     same(&AttentionHeads { bos: Some(1.into()), ..AttentionHeads::default() });
     same(&DirectAttribution::new("text", " a", 3));
     let each = RowTokens::Each(vec![" a".into(), 4.into()]);
@@ -168,7 +181,7 @@ fn bad_values_are_named() {
         ("write_read.flow", "source", json!(4), "position 4"),
         ("write_read.writers", "position", json!(4), "position 4"),
         ("write_read.writers", "top", json!(0), "top 0"),
-        ("write_read.readers", "direction", json!({ "vector": [1.0] }), "1 numbers where d_model is 16"),
+        ("write_read.readers", "direction", json!({ "vector": [1.0] }), "1 numbers where d_model is 24"),
         ("write_read.readers", "top", json!(0), "top 0"),
         ("attention.heads", "length", json!(1), "length 1"),
         ("attention.heads", "length", json!(61), "length 61"),

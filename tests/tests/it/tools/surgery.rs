@@ -91,6 +91,6 @@ fn a_batch_is_its_rows() {
     };
     let singles = ask(&rows[..1]).into_iter().zip(ask(&rows[1..]));
     for (both, (first, second)) in ask(&rows).into_iter().zip(singles).filter(|(both, _)| !both.is_nan()) {
-        assert_small((both - (first + second) / 2.0).abs(), 1e-10, "mean over rows");
+        assert_small((both - f64::midpoint(first, second)).abs(), 1e-10, "mean over rows");
     }
 }

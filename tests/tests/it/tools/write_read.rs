@@ -70,15 +70,33 @@ fn gains_are_one_in_the_mean_over_a_basis() {
 }
 
 #[test]
-fn a_singular_direction_is_the_one_read_most() {
+fn directions_of_a_head_are_singular_vectors_of_its_circuits() {
     let model = golden("gpt2");
-    // A head's first value direction has the greatest gain through W_V W_O of all: no random one beats it.
-    let of = |direction: Direction| {
-        let found = WriteReadReaders::new(direction).run(&Context::new(&model)).unwrap();
-        found.gains[2].get(1, 0).unwrap()
+    let norm = model.weight_named("blocks.1.ln1.w").unwrap().unsqueeze(-1);
+    let read = |weight: &str| {
+        let folded = model.weight_named(&format!("blocks.1.attn.{weight}")).unwrap().get(2) * &norm;
+        &folded - folded.mean_dim(0, true, Kind::Double)
     };
-    let first = of(Direction::Head { head: [1, 0], side: Side::Value, component: 0 });
-    assert!(first > 1.0, "{first}");
+    let (query, key, value) = (read("W_Q"), read("W_K"), read("W_V"));
+    let out = model.weight_named("blocks.1.attn.W_O").unwrap().get(2);
+    let qk = query.matmul(&key.transpose(0, 1));
+    for (side, circuit) in
+        [(Side::Query, qk.copy()), (Side::Key, qk.transpose(0, 1)), (Side::Value, value.matmul(&out))]
+    {
+        let (left, _, _) = circuit.svd(true, true);
+        for component in [0, 3] {
+            let expected = left.select(1, component as i64);
+            let sign = expected.get(expected.abs().argmax(0, false).int64_value(&[])).sign();
+            let numbers = arrakis_core::answer::numbers(&(expected * sign)).unwrap();
+            let gains = |direction: Direction| {
+                let found = WriteReadReaders::new(direction).run(&Context::new(&model)).unwrap();
+                found.gains.map(|grid| grid.values).concat()
+            };
+            let found = gains(Direction::Head { head: [1, 2], side, component });
+            let expected = gains(Direction::Vector(numbers));
+            super::assert_close(&found, &Tensor::from_slice(&expected), 1e-9, "gains");
+        }
+    }
 }
 
 /// The direction of an entry of the planted model's stream.
@@ -100,7 +118,8 @@ fn the_planted_circuit_is_found_by_who_writes_and_who_reads() {
     assert_eq!(found.head_gain.strongest(1).entries[0].label, "layer 1, head 2");
 
     // What the induction head's keys read is written by the previous-token head, and nobody else's keys read it so.
-    let keys = Direction::Head { head: [1, 2], side: Side::Key, component: 0 };
+    // The direction read most is that of position 0, where the head rests.
+    let keys = Direction::Head { head: [1, 2], side: Side::Key, component: 1 };
     let found = WriteReadWriters::new(Prompt::Ids(read.clone()), keys.clone()).run(&cx).unwrap();
     assert_eq!(found.head_gain.strongest(1).entries[0].label, "layer 0, head 1");
     let found = WriteReadReaders::new(keys).run(&cx).unwrap();
@@ -135,9 +154,9 @@ fn information_flows_along_the_planted_circuit() {
 
 #[test]
 fn rollouts_are_the_products_of_the_patterns() {
+    // Whole rows: a rotation that stretches with the text would see the longest row of a batch.
     each_folder("attention rollout", |model, rows, name| {
-        let rows = vec![rows[0].clone(), rows[1][..rows[1].len() - 2].to_vec()];
-        let mut asked = WriteReadFlow::new(Prompt::Rows(rows.clone()), 1);
+        let mut asked = WriteReadFlow::new(Prompt::Rows(rows.to_vec()), 1);
         asked.metric = Some(Metric::Logit(3.into()));
         let found = asked.run(&Context::new(model)).unwrap();
         for (ids, found) in rows.iter().zip(found.rows) {
@@ -174,9 +193,18 @@ fn a_batch_is_its_rows() {
         let shares = asked.run(&Context::new(&model)).unwrap().shares.unwrap().0.map(|grid| grid.values);
         [vec![found.stream], found.heads.values, shares.concat()].concat()
     };
+    let flow = |rows: &[Vec<i64>]| {
+        let mut asked = WriteReadFlow::new(Prompt::Rows(rows.to_vec()), 1);
+        asked.metric = Some(Metric::Logit(4.into()));
+        let found = asked.run(&Context::new(&model)).unwrap().rows.into_iter();
+        found.map(|row| [row.rollout.values, row.gradient.unwrap().rollout.values].concat()).collect::<Vec<_>>()
+    };
+    for (together, alone) in flow(&rows).iter().zip([flow(&rows[..1]), flow(&rows[1..])].concat()) {
+        super::assert_close(together, &Tensor::from_slice(&alone), 1e-10, "flow");
+    }
     let singles = ask(&rows[..1]).into_iter().zip(ask(&rows[1..]));
     for (both, (first, second)) in ask(&rows).into_iter().zip(singles) {
-        assert_small((both - (first + second) / 2.0).abs(), 1e-9, "mean over rows");
+        assert_small((both - f64::midpoint(first, second)).abs(), 1e-9, "mean over rows");
     }
 }
 
@@ -185,9 +213,9 @@ fn what_cannot_be_asked_is_said() {
     let model = golden("gpt2");
     let prompt = Prompt::Ids(vec![9, 3, 17, 40]);
     for (direction, expected) in [
-        (Direction::Vector(vec![1.0]), "1 numbers where d_model is 16"),
-        (Direction::Vector(vec![0.0; 16]), "its length is 0"),
-        (Direction::Vector(vec![f64::NAN; 16]), "its length is NaN"),
+        (Direction::Vector(vec![1.0]), "1 numbers where d_model is 24"),
+        (Direction::Vector(vec![0.0; 24]), "its length is 0"),
+        (Direction::Vector(vec![f64::NAN; 24]), "its length is NaN"),
         (Direction::Token(61.into()), "token id 61"),
         (Direction::Head { head: [0, 0], side: Side::Key, component: 0 }, "only the embedding writes"),
         (Direction::Head { head: [1, 4], side: Side::Key, component: 0 }, "head 4 is out of range"),

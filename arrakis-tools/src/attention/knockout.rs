@@ -1,8 +1,8 @@
 //! What is lost when queries may not attend to keys.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Metric, ModelExt, PosSlice, Prompt, Result, Site, Stack, Tokens,
-    Tool, edit, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Metric, ModelExt, PosSlice, Prompt, Result, Series, Site, Stack,
+    Tokens, Tool, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,8 @@ use crate::{gap, index, reduce};
 /// Measures what is lost when some positions may not attend to others.
 ///
 /// The scores from every query in `queries` to every key in `keys` are set to minus infinity, in the chosen heads of the
-/// chosen layers: in all of them at once (`after`), and one head at a time (`heads`). The rest of a query's attention
-/// is renormalised. Identities: rows of the changed patterns sum to 1 (`row_gap`), and in the first chosen layer they
+/// chosen layers: in all of them at once (`after`), in a window of layers around each (`layers`), and one head at a time
+/// (`heads`). The rest of a query's attention is renormalised. Identities: rows of the changed patterns sum to 1 (`row_gap`), and in the first chosen layer they
 /// are the rows as they were, without the edges, divided by their sum (`renormalised_gap`).
 /// Source: Geva et al., "Dissecting recall of factual associations in auto-regressive language models" (2023).
 ///
@@ -48,12 +48,19 @@ pub struct AttentionKnockout {
     /// Heads with the edges knocked out, in each layer; all of them if absent.
     #[serde(default)]
     pub heads: Option<Vec<usize>>,
+    /// How many layers the window holds in which all chosen heads lose the edges, for the sweep by layer.
+    #[serde(default = "one")]
+    pub window: usize,
+}
+
+const fn one() -> usize {
+    1
 }
 
 impl AttentionKnockout {
     /// The last position may not attend to `keys`, in any head of any layer.
     pub fn new(prompt: impl Into<Prompt>, metric: Metric, keys: Vec<i64>) -> Self {
-        Self { prompt: prompt.into(), metric, keys, queries: None, layers: None, heads: None }
+        Self { prompt: prompt.into(), metric, keys, queries: None, layers: None, heads: None, window: one() }
     }
 }
 
@@ -66,6 +73,8 @@ pub struct Knockout {
     pub after: f64,
     /// The change of the metric without the edges of one head: `[layer, head]`.
     pub heads: Grid,
+    /// The change of the metric without the edges in the chosen heads of a window of layers around each.
+    pub layers: Series,
     /// Attention on the edges before, a mean over rows and queries: `[layer, head]`.
     pub attention: Grid,
     /// The logits of each row's last token without the edges in every chosen head: `[row, token]`.
@@ -81,6 +90,7 @@ impl From<Knockout> for Answer {
         Self::new()
             .with("before", found.before)
             .with("after", found.after)
+            .with("layers", found.layers)
             .with("heads", found.heads)
             .with("attention", found.attention)
             .with("logits", found.logits)
@@ -98,6 +108,9 @@ impl Tool for AttentionKnockout {
         let dims = model.dims();
         let layers = index::chosen("layer", self.layers.as_deref(), dims.n_layers)?;
         let heads = index::chosen("head", self.heads.as_deref(), dims.n_heads)?;
+        if self.window == 0 {
+            return Err(Error::Invalid { what: "window 0".into(), why: "give one layer at least".into() });
+        }
         let tokens = self.prompt.tokens(model)?;
         let edges = self.edges(&tokens)?.f_to_device(model.device())?;
         let chosen = one_hot(&heads, dims.n_heads)?.f_any_dim(0, false)?.f_to_device(model.device())?;
@@ -139,16 +152,29 @@ impl Tool for AttentionKnockout {
             })?;
             values.extend(after.into_iter().map(|after| after - rerun.before));
         }
+        let mut by_layer = Vec::with_capacity(layers.len());
+        for layer in &layers {
+            // As many before the layer as after it, the odd one after.
+            let from = layer.saturating_sub((self.window - 1) / 2);
+            let near: Vec<usize> =
+                layers.iter().copied().filter(|near| (from..=layer + self.window / 2).contains(near)).collect();
+            let after = rerun.changed_in(cx, Site::ATTN_SCORES, &near, |scores| {
+                Ok(scores.f_masked_fill(&cut, f64::NEG_INFINITY)?)
+            })?;
+            by_layer.push(after - rerun.before);
+        }
         let whole = self.whole(cx, &tokens, &layers, &cut, expected.into_inner().as_ref())?;
 
         let (rows, columns) = (Axis::new("layer", index::labels(&layers)), Axis::new("head", index::labels(&heads)));
         let change = format!("change of {}", self.metric.label());
+        let lines = [(format!("window of {}", self.window), by_layer)];
+        let layers = Series::new("edges knocked out around a layer", change.clone(), rows.clone(), lines)?;
         let heads = Grid::new("edges knocked out in one head", change, rows.clone(), columns.clone(), values)?;
         let carried = Tensor::f_stack(&carried, 0)?;
         let attention = Grid::from_tensor("attention on the edges", "attention", rows, columns, &carried)?;
         let Whole { after, logits, row_gap, renormalised_gap } = whole;
         let heads = heads.diverging();
-        Ok(Knockout { before: rerun.before, after, heads, attention, logits, row_gap, renormalised_gap })
+        Ok(Knockout { before: rerun.before, after, heads, layers, attention, logits, row_gap, renormalised_gap })
     }
 }
 

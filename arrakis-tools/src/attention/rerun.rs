@@ -68,6 +68,22 @@ impl<'a> Rerun<'a> {
         Ok(values)
     }
 
+    /// The metric of one run from the first of `layers` on, in all of which `site` is changed.
+    pub(super) fn changed_in(
+        &self,
+        cx: &Context<'_>,
+        site: Site,
+        layers: &[usize],
+        change: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<f64> {
+        cx.cancelled()?;
+        let Some(first) = layers.iter().min() else { return Ok(self.before) };
+        let stream = self.stream.get(Site::RESID_PRE.at(*first))?;
+        let trace = cx.model().trace(self.tokens).start_at(*first, stream).logits(self.measure.wanted());
+        let run = layers.iter().fold(trace, |trace, layer| trace.edit(site.at(*layer), edit::with(&change))).run()?;
+        mean(&self.measure, run.logits()?)
+    }
+
     /// About how many bytes one run of the rows holds at once in a pass.
     fn bytes(&self, dims: &Dims, kind: Kind) -> u64 {
         let pos = self.tokens.positions();

@@ -163,6 +163,7 @@ fn knockout_agrees_with_transformer_lens() {
     assert_small(found.row_gap.max(found.renormalised_gap), 1e-10, "rows");
     // One head cut alone is all heads cut, where only one was chosen.
     assert_small((found.after - found.before - found.heads.values[0]).abs(), 1e-10, "one head");
+    assert_small((found.heads.values[0] - found.layers.lines[0].values[0]).abs(), 1e-10, "one layer");
 }
 
 #[test]
@@ -173,6 +174,12 @@ fn rows_are_renormalised_without_their_edges() {
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.row_gap, 1e-10, name);
             assert_small(found.renormalised_gap, 1e-10, name);
+            // A window as wide as the model is all of it.
+            let wide = AttentionKnockout { window: 2 * model.dims().n_layers, ..asked };
+            let found = wide.run(&Context::new(model)).unwrap();
+            for change in &found.layers.lines[0].values {
+                assert_small((change - (found.after - found.before)).abs(), 1e-9, name);
+            }
         }
     });
 }

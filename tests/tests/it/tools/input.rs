@@ -170,6 +170,7 @@ fn bad_values_are_named() {
         ("attention.knockout", "keys", json!([]), "the list is empty"),
         ("attention.knockout", "keys", json!([4]), "position 4"),
         ("attention.knockout", "queries", json!([]), "the list is empty"),
+        ("attention.knockout", "window", json!(0), "window 0"),
         ("attention.knockout", "layers", json!([2]), "layer 2"),
         ("attention.merge", "first", json!([2, 0]), "layer 2"),
         ("attention.merge", "second", json!([0, 4]), "head 4"),

@@ -6,6 +6,7 @@ use arrakis_tools::{LayerPlan, SurgeryEach, SurgeryLayers};
 use tch::Kind;
 
 use super::{assert_small, each_folder, golden};
+use crate::planted;
 
 /// The loss of a run through the layers of `order`, by the waist alone.
 fn loss(model: &Decoder, tokens: &Tokens, order: &[usize]) -> f64 {
@@ -92,5 +93,18 @@ fn a_batch_is_its_rows() {
     let singles = ask(&rows[..1]).into_iter().zip(ask(&rows[1..]));
     for (both, (first, second)) in ask(&rows).into_iter().zip(singles).filter(|(both, _)| !both.is_nan()) {
         assert_small((both - f64::midpoint(first, second)).abs(), 1e-10, "mean over rows");
+    }
+}
+
+#[test]
+fn the_planted_circuit_wants_both_its_layers_in_order() {
+    let ids = planted::repeated();
+    let mut asked = SurgeryEach::new(Prompt::Ids(ids[..ids.len() - 1].to_vec()));
+    asked.metric = Metric::Probability(ids[ids.len() - 1].into());
+    let found = asked.run(&Context::new(&planted::induction())).unwrap();
+    assert!(found.before > 0.98);
+    for (layer, column) in [(0, 0), (1, 0), (0, 2)] {
+        let probability = found.after.get(layer, column).unwrap();
+        assert!(probability < 0.1, "layer {layer}, {}: {probability}", found.after.columns.labels[column]);
     }
 }

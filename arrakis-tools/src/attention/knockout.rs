@@ -39,7 +39,7 @@ pub struct AttentionKnockout {
     pub metric: Metric,
     /// Positions that may not be attended to.
     pub keys: Vec<i64>,
-    /// Positions that may not attend to them; each row's last one if absent.
+    /// Positions that may not attend to them; each row's last one if absent, which a loss does not see.
     #[serde(default)]
     pub queries: Option<Vec<i64>>,
     /// Layers with the edges knocked out; all of them if absent.
@@ -110,6 +110,10 @@ impl Tool for AttentionKnockout {
         let heads = index::chosen("head", self.heads.as_deref(), dims.n_heads)?;
         if self.window == 0 {
             return Err(Error::Invalid { what: "window 0".into(), why: "give one layer at least".into() });
+        }
+        if self.queries.is_none() && self.metric == Metric::Loss {
+            let why = "nothing follows the last position, so the loss does not see what it attends to; name others";
+            return Err(Error::Invalid { what: "queries".into(), why: why.into() });
         }
         let tokens = self.prompt.tokens(model)?;
         let edges = self.edges(&tokens)?.f_to_device(model.device())?;

@@ -199,8 +199,8 @@ impl WriteReadFlow {
         });
         Ok(RowFlow {
             flow: Series::new("flow to the target", "share", layers.clone(), [("rollout", between(&rollout)?)])?,
-            from_source: by_layer("flow from the source", &rollout.f_select(2, source)?)?,
-            to_target: by_layer("flow to the target", &rollout.f_select(1, target)?)?,
+            from_source: by_layer("flow from the source to every position", &rollout.f_select(2, source)?)?,
+            to_target: by_layer("flow from every position to the target", &rollout.f_select(1, target)?)?,
             rollout: whole("attention rollout", "share", &rollout)?,
             gradient: gradient.transpose()?,
             row_gap: gap::gap(&sums, &sums.f_ones_like()?)?,

@@ -169,8 +169,9 @@ fn knockout_agrees_with_transformer_lens() {
 #[test]
 fn rows_are_renormalised_without_their_edges() {
     each_folder("knockout", |model, rows, name| {
-        for metric in [difference(3, 8), Metric::Loss] {
+        for (metric, queries) in [(difference(3, 8), None), (Metric::Loss, Some(vec![-2, -1]))] {
             let asked = AttentionKnockout::new(Prompt::Rows(rows.to_vec()), metric, vec![-2]);
+            let asked = AttentionKnockout { queries, ..asked };
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.row_gap, 1e-10, name);
             assert_small(found.renormalised_gap, 1e-10, name);
@@ -241,8 +242,10 @@ fn what_cannot_be_asked_is_said() {
     assert!(refused(&with(AblationKind::Resample, None), &model).contains("wants a prompt"));
     assert!(refused(&with(AblationKind::Resample, Some(vec![1, 2])), &model).contains("[2] tokens"));
     assert!(refused(&with(AblationKind::Zero, Some(vec![1, 2])), &model).contains("zeros come from nowhere"));
-    let knockout = AttentionKnockout::new(prompt.clone(), Metric::Loss, vec![0, 1, 2, 3]);
+    let knockout = AttentionKnockout::new(prompt.clone(), Metric::Logit(3.into()), vec![0, 1, 2, 3]);
     assert!(refused(&knockout, &model).contains("nothing left to attend to"));
+    let unseen = AttentionKnockout { metric: Metric::Loss, ..knockout.clone() };
+    assert!(refused(&unseen, &model).contains("nothing follows the last position"));
     let ahead = AttentionKnockout { queries: Some(vec![1]), keys: vec![2], ..knockout };
     assert!(refused(&ahead, &model).contains("position 1 does not see it"));
     let merge = AttentionMerge { blend: f64::NAN, ..AttentionMerge::new(prompt, [0, 0], [0, 1]) };

@@ -34,7 +34,7 @@ fn least(name: &str) -> Value {
     match name {
         "attention.ablate" => json!({ "prompt": prompt, "metric": "loss" }),
         "attention.heads" => json!({ "length": 6 }),
-        "attention.knockout" => json!({ "prompt": prompt, "metric": "loss", "keys": [1] }),
+        "attention.knockout" => json!({ "prompt": prompt, "metric": { "logit": 3 }, "keys": [1] }),
         "attention.merge" => json!({ "prompt": prompt, "first": [0, 0], "second": [1, 1] }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" => json!({

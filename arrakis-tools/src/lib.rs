@@ -37,6 +37,7 @@ mod index;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
+mod measured;
 mod patch_runs;
 mod patching;
 mod reduce;

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::rerun::{self, Rerun};
-use crate::{gap, index, reduce};
+use super::rerun::Rerun;
+use crate::{gap, index, measured, reduce};
 
 /// Measures what is lost when some positions may not attend to others.
 ///
@@ -240,7 +240,7 @@ impl AttentionKnockout {
         }
         let run = trace.run()?;
         let logits = run.logits()?;
-        let after = rerun::mean(&measure, logits)?;
+        let after = measured::mean(&measure, logits)?;
         let last = match measure.wanted() {
             PosSlice::All => PosSlice::Last.of(logits, 1, tokens.mask())?.f_select(1, 0)?,
             _ => logits.f_select(1, -1)?,

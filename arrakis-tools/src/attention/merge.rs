@@ -8,8 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::rerun;
-use crate::{gap, index};
+use crate::{gap, index, measured};
 
 /// Puts the average of two heads' weights in place of both, and measures what that costs.
 ///
@@ -124,7 +123,7 @@ impl AttentionMerge {
     fn measured(&self, model: &dyn Model, tokens: &Tokens) -> Result<f64> {
         let measure = self.metric.prepare(model, tokens)?;
         let run = model.trace(tokens).logits(measure.wanted()).run()?;
-        rerun::mean(&measure, run.logits()?)
+        measured::mean(&measure, run.logits()?)
     }
 }
 

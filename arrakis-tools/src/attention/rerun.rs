@@ -1,9 +1,11 @@
 //! A run done again from a layer on with one change at a time, several changes to a pass.
 
 use arrakis_core::{
-    Cache, Context, Dims, HookPoint, Measure, Metric, ModelExt, PosSlice, Result, Site, Tokens, Trace, answer, edit,
+    Cache, Context, Dims, HookPoint, Measure, Metric, ModelExt, PosSlice, Result, Site, Tokens, Trace, edit,
 };
 use tch::{Device, Kind, Tensor};
+
+use crate::measured;
 
 /// The bytes of activations of a pass where no bound is given: more than the caches gain nothing on a CPU.
 const CPU_BYTES: u64 = 256 << 20;
@@ -25,7 +27,7 @@ impl<'a> Rerun<'a> {
         let measure = metric.prepare(cx.model(), tokens)?;
         let trace = cx.model().trace(tokens).logits(measure.wanted());
         let run = layers.iter().map(|layer| Site::RESID_PRE.at(*layer)).fold(trace, Trace::keep).run()?;
-        let before = mean(&measure, run.logits()?)?;
+        let before = measured::mean(&measure, run.logits()?)?;
         Ok(Self { tokens, stream: run.cache, measure, before })
     }
 
@@ -62,7 +64,7 @@ impl<'a> Rerun<'a> {
             let trace = cx.model().trace(&tokens).start_at(layer, &stream).edit(point, edit);
             let run = trace.logits(self.measure.wanted()).run()?;
             for copy in 0..copies {
-                values.push(mean(&self.measure, &run.logits()?.f_narrow(0, copy * rows, rows)?)?);
+                values.push(measured::mean(&self.measure, &run.logits()?.f_narrow(0, copy * rows, rows)?)?);
             }
         }
         Ok(values)
@@ -81,7 +83,7 @@ impl<'a> Rerun<'a> {
         let stream = self.stream.get(Site::RESID_PRE.at(*first))?;
         let trace = cx.model().trace(self.tokens).start_at(*first, stream).logits(self.measure.wanted());
         let run = layers.iter().fold(trace, |trace, layer| trace.edit(site.at(*layer), edit::with(&change))).run()?;
-        mean(&self.measure, run.logits()?)
+        measured::mean(&self.measure, run.logits()?)
     }
 
     /// About how many bytes one run of the rows holds at once in a pass.
@@ -107,10 +109,4 @@ fn times(value: &Tensor, copies: i64) -> Result<Tensor> {
     let mut repeats = vec![1; value.dim()];
     repeats[0] = copies;
     Ok(value.f_repeat(repeats)?)
-}
-
-/// The mean of a metric over the rows.
-pub(super) fn mean(measure: &Measure, logits: &Tensor) -> Result<f64> {
-    let values = answer::numbers(&measure.of(logits)?)?;
-    Ok(values.iter().sum::<f64>() / values.len() as f64)
 }

@@ -1,7 +1,8 @@
 //! Which tokens each head attends to most, from every query.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, PosSlice, Prompt, Result, Site, Stack, Tokens, Tool, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, PosSlice, Prompt, Result, Site, Stack, Tokens, Tool, answer,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,12 @@ impl AttentionTop {
             Some(list) => list.iter().map(|place| index::position(*place, ids.len())).collect::<Result<_>>()?,
         };
         let top = index::count("top", self.top.min(ids.len()), ids.len())? as i64;
+        // Attention and keys are kept in double.
+        let bytes = (8 * layers.len() * heads.len() * queries.len() * (2 * top as usize + 1)) as u64;
+        if let Some(limit) = cx.memory_limit().filter(|limit| bytes > *limit) {
+            let why = format!("{bytes} bytes where {limit} are allowed; choose fewer `layers`, `heads` or `positions`");
+            return Err(Error::Invalid { what: "the most attended tokens".into(), why });
+        }
         let device = model.device();
         let chosen: Vec<i64> = heads.iter().map(|head| *head as i64).collect();
         let chosen = Tensor::f_from_slice(&chosen)?.f_to_device(device)?;
@@ -149,7 +156,7 @@ impl AttentionTop {
             layers.iter().flat_map(|layer| heads.iter().map(|head| index::head_label(*layer, *head))).collect();
         let names = Axis::new("head", names);
         let queries = Axis::new("query", queries.iter().map(|query| text(*query)));
-        let first: Vec<f64> = arrakis_core::answer::numbers(&keys.f_select(-1, 0)?)?;
+        let first: Vec<f64> = answer::numbers(&keys.f_select(-1, 0)?)?;
         let flat = |values: &Tensor| values.f_flatten(0, 1);
         let most = flat(&weights.f_select(-1, 0)?)?;
         let attended = Grid::from_tensor("most attended token", "attention", names.clone(), queries.clone(), &most)?

@@ -1,6 +1,6 @@
 //! The waist of a model, called layer by layer in any order.
 
-use arrakis_core::{Measure, Model, ModelExt, PosSlice, Result, Tokens, answer};
+use arrakis_core::{Model, ModelExt, PosSlice, Result, Tokens};
 use tch::Tensor;
 
 /// The residual stream before the first layer: `[row, pos, d_model]`.
@@ -23,10 +23,4 @@ pub(super) fn rest(
 ) -> Result<Tensor> {
     let run = model.trace(tokens).start_at(layer, stream).logits(wanted).run()?;
     Ok(run.logits()?.shallow_clone())
-}
-
-/// The mean of a metric over the rows.
-pub(super) fn mean(measure: &Measure, logits: &Tensor) -> Result<f64> {
-    let values = answer::numbers(&measure.of(logits)?)?;
-    Ok(values.iter().sum::<f64>() / values.len() as f64)
 }

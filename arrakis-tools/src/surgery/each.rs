@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::chain;
-use crate::gap;
+use crate::{gap, measured};
 
 /// Measures a run with each layer deleted, run twice, or exchanged with the next, one at a time.
 ///
@@ -85,9 +85,9 @@ impl Tool for SurgeryEach {
         let tokens = self.prompt.tokens(model)?;
         let measure = self.metric.prepare(model, &tokens)?;
         let plain = model.trace(&tokens).logits(measure.wanted()).run()?;
-        let before = chain::mean(&measure, plain.logits()?)?;
+        let before = measured::mean(&measure, plain.logits()?)?;
         let after = |layer: usize, stream: &Tensor| -> Result<f64> {
-            chain::mean(&measure, &chain::rest(model, &tokens, layer, stream, measure.wanted())?)
+            measured::mean(&measure, &chain::rest(model, &tokens, layer, stream, measure.wanted())?)
         };
         // The natural run is walked once, and every operation leaves it where its layer begins or ends.
         let mut stream = chain::embedded(model, &tokens)?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::chain;
-use crate::gap;
+use crate::{gap, measured};
 
 /// Runs the layers in another order: some replaced, deleted, repeated or moved, for this run only.
 ///
@@ -173,8 +173,8 @@ impl Tool for SurgeryLayers {
         let logits = chain::rest(model, &tokens, dims.n_layers, &stream, PosSlice::All)?;
         let metric = measure.map(|measure| {
             let value = |logits: &Tensor| match measure.wanted() {
-                PosSlice::All => chain::mean(&measure, logits),
-                _ => chain::mean(&measure, &last(logits)?),
+                PosSlice::All => measured::mean(&measure, logits),
+                _ => measured::mean(&measure, &last(logits)?),
             };
             Ok::<_, Error>([value(plain)?, value(&logits)?])
         });

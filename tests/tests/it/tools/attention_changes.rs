@@ -233,6 +233,8 @@ fn merged_heads_have_the_average_of_their_weights() {
 fn what_cannot_be_asked_is_said() {
     let model = golden("gpt2");
     let prompt = Prompt::Ids(vec![9, 3, 17, 40]);
+    let why = super::message(AttentionTop::new(prompt.clone()).run(&Context::new(&model).with_memory_limit(100)));
+    assert!(why.contains("choose fewer `layers`, `heads` or `positions`"), "{why}");
     let ablation = AttentionAblation::new(prompt.clone(), Metric::Loss);
     let with = |kind, source: Option<Vec<i64>>| AttentionAblation {
         kind,

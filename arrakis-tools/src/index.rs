@@ -1,6 +1,6 @@
 //! Indices that come from outside, checked where they enter; and the labels of rows and heads.
 
-use arrakis_core::{Error, Result};
+use arrakis_core::{Dims, Error, Result};
 
 /// The place of a position among `len`; negative ones count from the end.
 pub(crate) fn position(index: i64, len: usize) -> Result<i64> {
@@ -45,4 +45,14 @@ pub(crate) fn head_label(layer: usize, head: usize) -> String {
 /// Whole numbers for an axis.
 pub(crate) fn labels(indices: &[usize]) -> Vec<String> {
     indices.iter().map(ToString::to_string).collect()
+}
+
+/// A head given as layer and number.
+pub(crate) fn head(dims: &Dims, [layer, head]: [usize; 2]) -> Result<(usize, usize)> {
+    for (what, index, len) in [("layer", layer, dims.n_layers), ("head", head, dims.n_heads)] {
+        if index >= len {
+            return Err(Error::OutOfRange { what: what.into(), index: index as i64, len: len as i64 });
+        }
+    }
+    Ok((layer, head))
 }

@@ -31,12 +31,10 @@
 //! # }
 //! ```
 
-mod attention_heads;
-mod attention_patterns;
+mod attention;
 mod causal_tracing;
 mod circuit;
 mod corpus_pass;
-mod detection;
 mod factored_matrix;
 mod feature;
 mod feature_viz;
@@ -48,26 +46,30 @@ mod lens_reading;
 mod logit_attribution;
 mod logit_lens;
 mod map_inputs;
+mod measured;
 mod moments;
 mod most_active;
 mod patching;
 mod reduce;
 mod relations;
-mod repeat;
 mod sparsity;
 mod superposition;
+mod surgery;
 mod token_effects;
 mod token_vectors;
+mod write_read;
 mod written;
 
-pub use attention_heads::{AttentionHeads, HeadScores};
-pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
+pub use attention::{
+    AblatedPart, AblationKind, Ablations, AttentionAblation, AttentionHeads, AttentionKnockout, AttentionMerge,
+    AttentionPatterns, AttentionTop, HeadMethod, HeadScores, Knockout, Merged, Patterns, RepeatLoss, RowPatterns,
+    RowTop, TopAttended,
+};
 pub use causal_tracing::{
     CausalTrace, Intervened, NeuronIntervention, Probabilities, ProbabilityByLayer, RowProbability, RowTrace, Subject,
     Traces,
 };
 pub use circuit::{Circuit, HeadInput, HeadPlace};
-pub use detection::HeadMethod;
 pub use factored_matrix::{CircuitSpectrum, FactoredMatrix, HeadCircuit, Svd};
 pub use feature::{Direction, Feature};
 pub use feature_viz::{
@@ -90,9 +92,12 @@ pub use relations::{
     Relation, RelationScores, RelationSubspaces, RelationTokens, Subspaces, TokenDirections, TypedRelation,
     TypedRelations,
 };
-pub use repeat::RepeatLoss;
 pub use sparsity::{ActivationSparsity, PolysemanticNeurons, Polysemy, Prunable, Prune, PruneMethod, Pruned, Sparsity};
 pub use superposition::{
     ActivationCovariance, Concepts, Covariance, FeatureGeometry, Geometry, Interpolate, Interpolated,
     PrincipalConcepts, Reconstruct, Reconstructed, RowInterpolated, Side, Through,
+};
+pub use surgery::{EachLayer, LayerPlan, LayerSurgery, SurgeryEach, SurgeryLayers};
+pub use write_read::{
+    Flow, Gradient, Readers, RowFlow, StreamDirection, WriteReadFlow, WriteReadReaders, WriteReadWriters, Writers,
 };

@@ -15,6 +15,7 @@ mod generation;
 mod graph;
 mod laws;
 mod plan;
+mod planted;
 mod print;
 mod processing;
 mod real_models;

@@ -1,6 +1,7 @@
 //! The tools: reference values of TransformerLens and transformers, the identities they report, and bad input.
 
 mod attention;
+mod attention_changes;
 mod attribution;
 mod causal_tracing;
 mod factored_matrix;
@@ -15,6 +16,8 @@ mod relations;
 mod smollm2;
 mod sparsity;
 mod superposition;
+mod surgery;
+mod write_read;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -3,18 +3,24 @@
 use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, BlendOf, BlendedHead, Circuit, CompositionScores, Control,
-    DirectAttribution, Direction, Feature, HeadCircuit, HeadInput, HeadPath, HeadPlace, KnowledgeNeuron, LinearProbe,
-    LogitLens, PatchKind, PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, TopTokens, TypedRelation,
-    TypedRelations, VirtualHead,
+    AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout, AttentionMerge,
+    AttentionPatterns, AttentionTop, BlendOf, BlendedHead, Circuit, CompositionScores, Control, DirectAttribution,
+    Feature, HeadCircuit, HeadInput, HeadPath, HeadPlace, KnowledgeNeuron, LayerPlan, LinearProbe, LogitLens,
+    PatchKind, PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, StreamDirection, SurgeryEach,
+    SurgeryLayers, TopTokens, TypedRelation, TypedRelations, VirtualHead, WriteReadFlow, WriteReadReaders,
+    WriteReadWriters,
 };
 use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
 const NAMES: &[&str] = &[
+    "attention.ablate",
     "attention.heads",
+    "attention.knockout",
+    "attention.merge",
     "attention.patterns",
+    "attention.top",
     "causal_tracing.neuron",
     "causal_tracing.probability",
     "causal_tracing.trace",
@@ -47,6 +53,11 @@ const NAMES: &[&str] = &[
     "superposition.geometry",
     "superposition.interpolate",
     "superposition.reconstruct",
+    "surgery.each",
+    "surgery.layers",
+    "write_read.flow",
+    "write_read.readers",
+    "write_read.writers",
 ];
 
 /// Parameters that a tool takes, without the optional ones.
@@ -55,6 +66,7 @@ fn least(name: &str) -> Value {
     let corpus = [[9, 3, 17, 40], [5, 8, 2, 11]];
     let point = "blocks.0.hook_resid_post";
     match name {
+        "attention.ablate" => json!({ "prompt": prompt, "metric": "loss" }),
         "attention.heads" => json!({ "length": 6 }),
         "factored_matrix.circuit" => json!({ "layer": 0, "head": 1, "circuit": "ov" }),
         "head_composition.blend" => json!({ "prompt": prompt, "layer": 1, "weights": [0.5, 0.5, 0, 0] }),
@@ -68,6 +80,8 @@ fn least(name: &str) -> Value {
         }
         "relations.tokens" => json!({ "layer": 1, "head": 3 }),
         "relations.typed" => json!({ "relations": [{ "name": "next", "pairs": [[1, 2], [3, 4]] }] }),
+        "attention.knockout" => json!({ "prompt": prompt, "metric": { "logit": 3 }, "keys": [1] }),
+        "attention.merge" => json!({ "prompt": prompt, "first": [0, 0], "second": [1, 1] }),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" | "patching.attribution" | "patching.path" => json!({
             "clean": prompt,
@@ -105,6 +119,10 @@ fn least(name: &str) -> Value {
         "superposition.geometry" => json!({ "weight": "blocks.0.mlp.W_in" }),
         "superposition.interpolate" => json!({ "from": prompt, "to": [9, 7, 17, 41], "point": point }),
         "superposition.reconstruct" => json!({ "corpus": corpus, "point": point, "components": [2] }),
+        "surgery.layers" => json!({ "prompt": prompt, "plan": { "order": [0, 1, 1] } }),
+        "write_read.flow" => json!({ "prompt": prompt, "source": 1 }),
+        "write_read.readers" => json!({ "direction": { "token": 4 } }),
+        "write_read.writers" => json!({ "prompt": prompt, "direction": { "token": 4 } }),
         _ => json!({ "prompt": prompt }),
     }
 }
@@ -173,6 +191,17 @@ fn parameters_survive_json() {
     }
     same(&LogitLens { mid: true, position: Some(-2), targets: vec![" a".into(), 3.into()], ..LogitLens::new("text") });
     same(&AttentionPatterns { heads: Some(vec![1]), ..AttentionPatterns::new(Prompt::Texts(vec!["a".into()])) });
+    same(&AttentionTop { positions: Some(vec![-1]), ..AttentionTop::new("text") });
+    same(&AttentionAblation { kind: AblationKind::Resample, ..AttentionAblation::new("text", Metric::Loss) });
+    same(&AttentionKnockout::new("text", Metric::Loss, vec![1]));
+    same(&AttentionMerge { blend: 0.25, ..AttentionMerge::new("text", [0, 1], [1, 0]) });
+    same(&SurgeryLayers::new("text", LayerPlan::Swap([0, 1])));
+    same(&SurgeryLayers::new("text", LayerPlan::Reverse));
+    same(&SurgeryEach::new("text"));
+    same(&WriteReadFlow { metric: Some(Metric::Loss), ..WriteReadFlow::new("text", 1) });
+    let keys = StreamDirection::Head { head: [1, 0], side: HeadInput::K, component: 2 };
+    same(&WriteReadWriters::new("text", keys));
+    same(&WriteReadReaders::new(StreamDirection::Difference { answer: " a".into(), wrong: 3.into() }));
     same(&AttentionHeads { bos: Some(1.into()), ..AttentionHeads::default() });
     same(&DirectAttribution::new("text", " a", 3));
     let each = RowTokens::Each(vec![" a".into(), 4.into()]);
@@ -180,8 +209,8 @@ fn parameters_survive_json() {
     let mut patching = ActivationPatching::new("a", "b", metric);
     (patching.kinds, patching.scale) = (vec![PatchKind::ZByPos, PatchKind::ResidPre], PatchScale::Raw);
     same(&patching);
-    let towards = Direction::Token(" a".into());
-    let head = Feature::Head { layer: 1, head: 2, direction: Direction::Vector(vec![0.5, -1.0]) };
+    let towards = arrakis_tools::Direction::Token(" a".into());
+    let head = Feature::Head { layer: 1, head: 2, direction: arrakis_tools::Direction::Vector(vec![0.5, -1.0]) };
     same(&TopTokens { skip: 1, ..TopTokens::new(vec!["a text".to_owned()], head) });
     let along = Feature::Direction { point: "hook_embed".into(), direction: towards };
     same(&KnowledgeNeuron { paired: true, ..KnowledgeNeuron::new(along, "a", Prompt::Rows(vec![vec![1]])) });
@@ -228,6 +257,28 @@ fn bad_values_are_named() {
         ("attention.patterns", "heads", json!([]), "the list is empty"),
         ("attention.patterns", "position", json!(4), "position 4"),
         ("attention.patterns", "top", json!(0), "top 0"),
+        ("attention.top", "positions", json!([4]), "position 4"),
+        ("attention.top", "positions", json!([]), "the list is empty"),
+        ("attention.top", "top", json!(0), "top 0"),
+        ("attention.ablate", "heads", json!([4]), "head 4"),
+        ("attention.ablate", "parts", json!([]), "the list is empty"),
+        ("attention.knockout", "keys", json!([]), "the list is empty"),
+        ("attention.knockout", "keys", json!([4]), "position 4"),
+        ("attention.knockout", "queries", json!([]), "the list is empty"),
+        ("attention.knockout", "window", json!(0), "window 0"),
+        ("attention.knockout", "layers", json!([2]), "layer 2"),
+        ("attention.merge", "first", json!([2, 0]), "layer 2"),
+        ("attention.merge", "second", json!([0, 4]), "head 4"),
+        ("attention.merge", "blend", json!(1.5), "blend 1.5"),
+        ("surgery.layers", "plan", json!({ "order": [2] }), "layer 2"),
+        ("surgery.layers", "plan", json!({ "delete": [] }), "it names no layer"),
+        ("surgery.layers", "prompt", json!([9]), "at least two tokens"),
+        ("surgery.each", "metric", json!({ "logit": 61 }), "token id 61"),
+        ("write_read.flow", "source", json!(4), "position 4"),
+        ("write_read.writers", "position", json!(4), "position 4"),
+        ("write_read.writers", "top", json!(0), "top 0"),
+        ("write_read.readers", "direction", json!({ "vector": [1.0] }), "1 numbers where d_model is 24"),
+        ("write_read.readers", "top", json!(0), "top 0"),
         ("attention.heads", "length", json!(1), "length 1"),
         ("attention.heads", "length", json!(61), "length 61"),
         ("attention.heads", "length", json!(13), "26 positions"),

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::detection::{Expected, HeadMethod, KINDS};
-use crate::repeat::{self, RepeatLoss};
+use super::detection::{Expected, HeadMethod, KINDS};
+use super::repeat::{self, RepeatLoss};
 use crate::{gap, index, reduce};
 
 /// Scores every head as a previous-token, duplicate-token and induction head.

@@ -43,6 +43,7 @@ mod patch_runs;
 mod patching;
 mod reduce;
 mod repeat;
+mod residual_decomposition;
 mod written;
 
 pub use attention_heads::{AttentionHeads, HeadScores};
@@ -52,3 +53,7 @@ pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use repeat::RepeatLoss;
+pub use residual_decomposition::{
+    Decomposition, Direction, FullDecomposition, LayerBasis, MlpBases, MlpBasis, MlpSide, ResidualParts,
+    ResidualWrites, RowParts, RowTop, Split, StreamPlace, Sublayers, TopBy, TopComponents, TopParts,
+};

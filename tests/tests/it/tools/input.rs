@@ -9,14 +9,23 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 5] =
-    ["attention.heads", "attention.patterns", "logit_attribution.direct", "logit_lens.lens", "patching.activation"];
+const NAMES: [&str; 8] = [
+    "attention.heads",
+    "attention.patterns",
+    "logit_attribution.direct",
+    "logit_lens.lens",
+    "patching.activation",
+    "residual_decomposition.full",
+    "residual_decomposition.mlp_basis",
+    "residual_decomposition.top",
+];
 
 /// Parameters that a tool takes, without the optional ones.
 fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     match name {
         "attention.heads" => json!({ "length": 6 }),
+        "residual_decomposition.mlp_basis" => json!({}),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" => json!({
             "clean": prompt,

@@ -1,0 +1,16 @@
+//! Questions about what the residual stream is the sum of.
+
+mod direction;
+mod full;
+mod measured;
+mod mlp_basis;
+mod place;
+mod top;
+mod writes;
+
+pub use direction::Direction;
+pub use full::{FullDecomposition, ResidualParts, RowParts};
+pub use mlp_basis::{LayerBasis, MlpBases, MlpBasis, MlpSide};
+pub use place::{Split, StreamPlace};
+pub use top::{RowTop, TopBy, TopComponents, TopParts};
+pub use writes::{Decomposition, ResidualWrites, Sublayers};

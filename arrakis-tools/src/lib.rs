@@ -43,6 +43,7 @@ mod patch_runs;
 mod patching;
 mod reduce;
 mod repeat;
+mod residual;
 mod residual_decomposition;
 mod written;
 
@@ -53,6 +54,10 @@ pub use logit_attribution::{Attribution, DirectAttribution};
 pub use logit_lens::{Lens, LogitLens, RowLens};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use repeat::RepeatLoss;
+pub use residual::{
+    Movement, ResidualGradient, ResidualMovement, ResidualSources, RowGradient, RowMovement, RowSources, Sources,
+    StreamGradients,
+};
 pub use residual_decomposition::{
     Decomposition, Direction, FullDecomposition, LayerBasis, MlpBases, MlpBasis, MlpSide, ResidualParts,
     ResidualWrites, RowParts, RowTop, Split, StreamPlace, Sublayers, TopBy, TopComponents, TopParts,

@@ -1,6 +1,8 @@
 //! The writes to the residual stream in one run, in TransformerLens' stacks.
 
-use arrakis_core::{Cache, Context, Error, HookPoint, Model, PosSlice, Residual, Result, Site, Tokens, Weight};
+use arrakis_core::{
+    Cache, Context, Error, HookPoint, Model, NormKind, PosSlice, Residual, Result, Site, Tokens, Weight,
+};
 use tch::{Kind, Tensor};
 
 use super::StreamPlace;
@@ -244,6 +246,22 @@ impl<'a> ResidualWrites<'a> {
     /// `apply_ln_to_stack`, times the norm's weight where it is not folded).
     pub fn apply_ln(&self, parts: &Decomposition) -> Result<Decomposition> {
         let stack = self.model.final_norm_with_scale(&parts.stack, self.final_scale()?)?;
+        Ok(Decomposition { labels: parts.labels.clone(), stack })
+    }
+
+    /// Each part under the final norm as if it were the whole stream, with its own scale, the norm's weight and its bias
+    /// (what TransformerLens' `accumulated_resid` does with `apply_ln`).
+    pub fn apply_own_ln(&self, parts: &Decomposition) -> Result<Decomposition> {
+        let dims = self.model.dims();
+        let centred = match dims.norm {
+            NormKind::Layer => parts.stack.f_sub(&parts.stack.f_mean_dim(-1, true, Kind::Double)?)?,
+            NormKind::Rms => parts.stack.shallow_clone(),
+        };
+        let scale = centred.f_square()?.f_mean_dim(-1, true, Kind::Double)?.f_add_scalar(dims.norm_eps)?.f_sqrt()?;
+        let mut stack = self.model.final_norm_with_scale(&parts.stack, &scale)?;
+        if let Some(bias) = self.model.weight_if_any(Weight::LN_FINAL_B.global())? {
+            stack = stack.f_add(&bias.f_to_kind(Kind::Double)?)?;
+        }
         Ok(Decomposition { labels: parts.labels.clone(), stack })
     }
 

@@ -12,7 +12,9 @@ use super::{TransformerLens, assert_close, assert_small, each_folder, golden, re
 use crate::fixtures::{self, greatest};
 
 /// The model's stacks against a file of TransformerLens' answers, each by name, with its labels.
-fn compare(fixture: &TransformerLens, model: &dyn Model, file: &str) {
+///
+/// `whole` is the model with the final norm's weight, which TransformerLens applies to accumulated streams alone.
+fn compare(fixture: &TransformerLens, model: &dyn Model, whole: &dyn Model, file: &str) {
     let labels = std::fs::read(fixture.folder.join("labels.json")).unwrap();
     let labels: serde_json::Value = serde_json::from_slice(&labels).unwrap();
     let expected = fixture.file(file);
@@ -20,14 +22,19 @@ fn compare(fixture: &TransformerLens, model: &dyn Model, file: &str) {
     let cx = Context::new(model);
     let all = ResidualWrites::of(&cx, &tokens, &PosSlice::All, false).unwrap();
     let last = ResidualWrites::of(&cx, &tokens, &PosSlice::Last, true).unwrap();
+    let whole_all = ResidualWrites::of(&Context::new(whole), &tokens, &PosSlice::All, false).unwrap();
+    let whole_last = ResidualWrites::of(&Context::new(whole), &tokens, &PosSlice::Last, false).unwrap();
     let (end, block1) = (StreamPlace::End, StreamPlace::Before(1));
     let ln = |writes: &ResidualWrites<'_>, parts: Decomposition| writes.apply_ln(&parts).unwrap();
     let found = [
         ("accumulated_resid", all.accumulated_resid(end, false).unwrap()),
         ("accumulated_resid.mid", all.accumulated_resid(end, true).unwrap()),
-        ("accumulated_resid.ln", ln(&all, all.accumulated_resid(end, false).unwrap())),
+        ("accumulated_resid.ln", whole_all.apply_own_ln(&all.accumulated_resid(end, false).unwrap()).unwrap()),
         ("accumulated_resid.layer1", all.accumulated_resid(block1, false).unwrap()),
-        ("accumulated_resid.last.mid.ln", ln(&last, last.accumulated_resid(end, true).unwrap())),
+        (
+            "accumulated_resid.last.mid.ln",
+            whole_last.apply_own_ln(&last.accumulated_resid(end, true).unwrap()).unwrap(),
+        ),
         ("decompose_resid", all.decompose_resid(end, Sublayers::All, true).unwrap()),
         ("decompose_resid.ln", ln(&all, all.decompose_resid(end, Sublayers::All, true).unwrap())),
         ("decompose_resid.attn", all.decompose_resid(end, Sublayers::Attention, true).unwrap()),
@@ -103,12 +110,12 @@ fn compare_lens(fixture: &TransformerLens, model: &dyn Model, file: &str) {
 fn stacks_are_those_of_transformer_lens() {
     let Some(fixture) = TransformerLens::open() else { return };
     let folded = processed(&fixture.model).unwrap();
-    compare(&fixture, folded.as_ref(), "attribution.processed");
+    compare(&fixture, folded.as_ref(), folded.as_ref(), "attribution.processed");
     compare_lens(&fixture, folded.as_ref(), "attribution.processed");
     // TransformerLens' `apply_ln` leaves the final norm's weight out; so its stacks are those of a weight of 1.
     let ones = Tensor::ones([fixture.model.dims().d_model as i64], (Kind::Double, tch::Device::Cpu));
     let plain = fixture.model.with_weights(vec![(Weight::LN_FINAL_W.global(), ones)]).unwrap();
-    compare(&fixture, plain.as_ref(), "attribution.raw");
+    compare(&fixture, plain.as_ref(), &fixture.model, "attribution.raw");
     compare_lens(&fixture, &fixture.model, "attribution.raw");
 }
 

@@ -5,6 +5,7 @@ mod attribution;
 mod input;
 mod lens;
 mod patching;
+mod residual;
 mod residual_decomposition;
 mod smollm2;
 

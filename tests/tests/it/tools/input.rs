@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "attention.heads",
     "attention.patterns",
     "logit_attribution.direct",
     "logit_lens.lens",
     "patching.activation",
+    "residual.gradient",
+    "residual.movement",
+    "residual.sources",
     "residual_decomposition.full",
     "residual_decomposition.mlp_basis",
     "residual_decomposition.top",
@@ -25,6 +28,7 @@ fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     match name {
         "attention.heads" => json!({ "length": 6 }),
+        "residual.gradient" => json!({ "prompt": prompt, "metric": { "logit": 3 } }),
         "residual_decomposition.mlp_basis" => json!({}),
         "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
         "patching.activation" => json!({

@@ -87,7 +87,7 @@ fn compare(fixture: &TransformerLens, model: &dyn Model, whole: &dyn Model, file
     fixtures::say(&format!("{file}: {} of {} answers compared", compared + 1, expected.len()));
 }
 
-/// The lens of the stacks: with each part's own scale, and with the final one.
+/// The lens of the accumulated streams: by the model's own unembedding, and through `apply_own_ln`.
 fn compare_lens(fixture: &TransformerLens, model: &dyn Model, file: &str) {
     let expected = fixture.file(file);
     let tokens = Tokens::from_tensor(&fixture.inputs["clean_tokens"]).unwrap();
@@ -95,10 +95,8 @@ fn compare_lens(fixture: &TransformerLens, model: &dyn Model, file: &str) {
     let stream = last.accumulated_resid(StreamPlace::End, true).unwrap();
     let own = model.unembed(&stream.stack).unwrap().squeeze_dim(2);
     assert_small(greatest(&own, &expected["logit_lens.mid.last_position"]), 1e-9, "logit_lens");
-    let mut held = last.apply_ln(&stream).unwrap().stack;
-    if let Some(bias) = model.weight_if_any(Weight::LN_FINAL_B.global()).unwrap() {
-        held += bias;
-    }
+    // The name says otherwise, but TransformerLens 3.9 takes each stream's own scale here too.
+    let held = last.apply_own_ln(&stream).unwrap().stack;
     let mut held = held.matmul(&model.weight(Weight::U.global()).unwrap()).squeeze_dim(2);
     if let Some(bias) = model.weight_if_any(Weight::U_B.global()).unwrap() {
         held += bias;

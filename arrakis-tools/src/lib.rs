@@ -50,8 +50,12 @@ mod written;
 pub use attention_heads::{AttentionHeads, HeadScores};
 pub use attention_patterns::{AttentionPatterns, Patterns, RowPatterns};
 pub use detection::HeadMethod;
-pub use logit_attribution::{Attribution, DirectAttribution};
-pub use logit_lens::{Lens, LogitLens, RowLens};
+pub use logit_attribution::{
+    Attribution, Circulation, DirectAttribution, NeuronAttribution, NeuronParts, RowCirculation, TokenCirculation,
+};
+pub use logit_lens::{
+    AblationEffects, Effects, LayerAttribution, LayerWrites, Lens, LensAblation, LogitLens, RowLens, RowWrites,
+};
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use repeat::RepeatLoss;
 pub use residual::{

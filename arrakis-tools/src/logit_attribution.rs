@@ -1,5 +1,9 @@
 //! Questions about which part of the model wrote a logit.
 
+mod circulation;
+mod neurons;
+pub(crate) mod rows;
+
 use arrakis_core::{
     Answer, Axis, Context, Error, Grid, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool, answer,
     register_tools,
@@ -10,6 +14,9 @@ use tch::Tensor;
 
 use crate::index;
 use crate::written::Written;
+
+pub use circulation::{Circulation, RowCirculation, TokenCirculation};
+pub use neurons::{NeuronAttribution, NeuronParts};
 
 /// Splits a logit difference into what each head, MLP and embedding wrote of it.
 ///

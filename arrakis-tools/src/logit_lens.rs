@@ -1,5 +1,8 @@
 //! Questions about what the residual stream would predict if the model ended early.
 
+mod effects;
+mod layers;
+
 use arrakis_core::{
     Answer, Axis, Context, Error, Grid, HookPoint, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Site, Stack,
     TokenChoice, Tokens, Tool, register_tools,
@@ -10,6 +13,9 @@ use tch::Tensor;
 
 use crate::index;
 use crate::lens_reading::Reading;
+
+pub use effects::{AblationEffects, Effects, LensAblation};
+pub use layers::{LayerAttribution, LayerWrites, RowWrites};
 
 /// Reads the residual stream after every block through the final norm and the unembedding.
 ///

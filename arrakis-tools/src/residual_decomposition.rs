@@ -14,3 +14,5 @@ pub use mlp_basis::{LayerBasis, MlpBases, MlpBasis, MlpSide};
 pub use place::{Split, StreamPlace};
 pub use top::{RowTop, TopBy, TopComponents, TopParts};
 pub use writes::{Decomposition, ResidualWrites, Sublayers};
+
+pub(crate) use writes::neuron_label;

@@ -4,6 +4,8 @@ mod attention;
 mod attribution;
 mod input;
 mod lens;
+mod lens_layers;
+mod neurons;
 mod patching;
 mod residual;
 mod residual_decomposition;

@@ -9,10 +9,14 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 15] = [
     "attention.heads",
     "attention.patterns",
+    "logit_attribution.circulation",
     "logit_attribution.direct",
+    "logit_attribution.neurons",
+    "logit_lens.effects",
+    "logit_lens.layers",
     "logit_lens.lens",
     "patching.activation",
     "residual.gradient",
@@ -30,7 +34,10 @@ fn least(name: &str) -> Value {
         "attention.heads" => json!({ "length": 6 }),
         "residual.gradient" => json!({ "prompt": prompt, "metric": { "logit": 3 } }),
         "residual_decomposition.mlp_basis" => json!({}),
-        "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
+        "logit_attribution.circulation" => json!({ "prompt": prompt, "tokens": [3, 8] }),
+        "logit_attribution.direct" | "logit_attribution.neurons" | "logit_lens.effects" => {
+            json!({ "prompt": prompt, "answer": 3 })
+        }
         "patching.activation" => json!({
             "clean": prompt,
             "corrupted": [9, 7, 17, 40],

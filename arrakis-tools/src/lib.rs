@@ -54,7 +54,8 @@ pub use logit_attribution::{
     Attribution, Circulation, DirectAttribution, NeuronAttribution, NeuronParts, RowCirculation, TokenCirculation,
 };
 pub use logit_lens::{
-    AblationEffects, Effects, LayerAttribution, LayerWrites, Lens, LensAblation, LogitLens, RowLens, RowWrites,
+    AblationEffects, Effects, LayerAttribution, LayerWrites, Lens, LensAblation, LogitLens, RowLens, RowTuned,
+    RowWrites, TunedLens, TunedLensTraining, TunedReading, TunedTraining,
 };
 pub use patching::{ActivationPatching, PatchKind, PatchScale, Patches};
 pub use repeat::RepeatLoss;

@@ -47,7 +47,7 @@ pub struct TunedLensTraining {
     pub corpus: Corpus,
     /// The safetensors file to write; one of that name is replaced.
     pub file: PathBuf,
-    /// Tokens of a window; no more than the model's context holds.
+    /// Tokens of a window; as many as the model's context holds where it holds fewer.
     #[serde(default = "sixty_four")]
     pub window: usize,
     /// The share of the windows that is held out, one at least.

@@ -10,6 +10,7 @@ mod patching;
 mod residual;
 mod residual_decomposition;
 mod smollm2;
+mod tuned;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

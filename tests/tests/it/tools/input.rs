@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{golden, message, refused};
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "attention.heads",
     "attention.patterns",
     "logit_attribution.circulation",
@@ -18,6 +18,8 @@ const NAMES: [&str; 15] = [
     "logit_lens.effects",
     "logit_lens.layers",
     "logit_lens.lens",
+    "logit_lens.tuned",
+    "logit_lens.tuned_train",
     "patching.activation",
     "residual.gradient",
     "residual.movement",
@@ -32,6 +34,12 @@ fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     match name {
         "attention.heads" => json!({ "length": 6 }),
+        "logit_lens.tuned" => json!({ "prompt": prompt, "file": super::tuned::untrained() }),
+        "logit_lens.tuned_train" => json!({
+            "corpus": [[9, 3, 17, 40], [5, 8, 2], [7, 1]],
+            "file": super::tuned::scratch("input"),
+            "steps": 2,
+        }),
         "residual.gradient" => json!({ "prompt": prompt, "metric": { "logit": 3 } }),
         "residual_decomposition.mlp_basis" => json!({}),
         "logit_attribution.circulation" => json!({ "prompt": prompt, "tokens": [3, 8] }),

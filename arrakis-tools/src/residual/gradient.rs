@@ -212,10 +212,7 @@ impl Gradients {
         let ids = tokens.row(row)?;
         let texts = Axis::new("position", ids.iter().map(|id| cx.model().token(*id)).collect::<Vec<_>>());
         let places = self.products.size()[0] as usize;
-        let names = (0..places).map(|place| match place + 1 == places {
-            true => "final_post".to_owned(),
-            false => format!("{place}_pre"),
-        });
+        let names = (0..places - 1).map(|place| format!("{place}_pre")).chain(["final_post".to_owned()]);
         let names = Axis::new("layer", names.collect::<Vec<_>>());
         let len = ids.len() as i64;
         let grid = |title: &str, value: &str, values: &Tensor| {

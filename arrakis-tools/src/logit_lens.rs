@@ -1,8 +1,10 @@
 //! Questions about what the residual stream would predict if the model ended early.
 
+mod ablated;
 mod adam;
 mod effects;
 mod layers;
+mod streams;
 mod translators;
 mod tuned;
 mod tuned_train;
@@ -29,6 +31,18 @@ pub use tuned_train::{TunedLensTraining, TunedTraining};
 /// grid shows the likeliest token, coloured by its probability. Identity: at the last layer the lens is the model's own
 /// output, and `logit_gap` is the greatest absolute difference between the two.
 /// Source: nostalgebraist, "interpreting GPT: the logit lens" (2020).
+///
+/// ```
+/// # use arrakis_core::{Context, Prompt, Tool};
+/// # use arrakis_tools::LogitLens;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// # let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let lens = LogitLens::new(Prompt::Ids(vec![9, 3, 17])).run(&Context::new(&model))?;
+/// assert_eq!(lens.rows[0].grid.rows.labels[..2], ["embed", "0_post"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogitLens {

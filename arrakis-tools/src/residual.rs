@@ -3,6 +3,7 @@
 mod gradient;
 mod layer_parts;
 mod movement;
+mod path;
 mod sources;
 
 pub use gradient::{ResidualGradient, RowGradient, StreamGradients};

@@ -1,5 +1,6 @@
 //! Questions about what the residual stream is the sum of.
 
+mod decomposition;
 mod direction;
 mod full;
 mod measured;
@@ -8,11 +9,12 @@ mod place;
 mod top;
 mod writes;
 
+pub use decomposition::{Decomposition, Sublayers};
 pub use direction::Direction;
 pub use full::{FullDecomposition, ResidualParts, RowParts};
 pub use mlp_basis::{LayerBasis, MlpBases, MlpBasis, MlpSide};
 pub use place::{Split, StreamPlace};
 pub use top::{RowTop, TopBy, TopComponents, TopParts};
-pub use writes::{Decomposition, ResidualWrites, Sublayers};
+pub use writes::ResidualWrites;
 
-pub(crate) use writes::neuron_label;
+pub(crate) use decomposition::neuron_label;

@@ -119,7 +119,7 @@ impl<'a> Sums<'a> {
     /// Every measure is linear in the activity, so what each neuron writes at each position is never laid out.
     fn neurons(&mut self, layer: usize, active: &Tensor, out: &Tensor) -> Result<()> {
         let count = out.size()[0] as usize;
-        self.labels.extend((0..count).map(|neuron| super::writes::neuron_label(layer, neuron)));
+        self.labels.extend((0..count).map(|neuron| super::neuron_label(layer, neuron)));
         let active_by_neuron = active.f_transpose(0, 1)?;
         self.norms.push(active_by_neuron.f_abs()?.f_mul(&norm(out)?.f_unsqueeze(-1)?)?);
         let along = out.f_matmul(&self.stream.f_transpose(0, 1)?)?;

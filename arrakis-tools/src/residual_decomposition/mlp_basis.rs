@@ -159,6 +159,11 @@ impl Factors {
         })?;
         let (into, out) =
             (into.f_to_kind(Kind::Double)?, model.weight(Weight::OUT.at(layer))?.f_to_kind(Kind::Double)?);
+        Self::taken_apart(into, out)
+    }
+
+    /// The factors of the product of `[d_model, d_mlp]` and `[d_mlp, d_model]`.
+    fn taken_apart(into: Tensor, out: Tensor) -> Result<Self> {
         let (d_model, d_mlp) = into.size2()?;
         let (read, values, written) = if d_mlp < d_model {
             let ((q_in, r_in), (q_out, r_out)) =
@@ -211,3 +216,20 @@ impl Factors {
 }
 
 register_tools!(MlpBasis);
+
+#[cfg(test)]
+mod tests {
+    use super::{Factors, Stream};
+
+    #[test]
+    fn fewer_neurons_than_d_model_are_taken_apart_by_qr() {
+        // No family at hand has so few; the product is of rank 3, and only 3 factors are found.
+        let mut stream = Stream::new(0, "matrices");
+        let (into, out) = (stream.normals(&[7, 3]).unwrap(), stream.normals(&[3, 7]).unwrap());
+        let dense = into.matmul(&out).f_svd(true, true).unwrap().1;
+        let factors = Factors::taken_apart(into, out).unwrap();
+        assert_eq!(factors.values.size(), [3]);
+        assert!((&factors.values - dense.narrow(0, 0, 3)).abs().max().double_value(&[]) < 1e-12);
+        assert!(factors.product_gap(&mut stream).unwrap() < 1e-12);
+    }
+}

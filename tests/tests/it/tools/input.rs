@@ -1,9 +1,12 @@
 //! What every tool has: a place in the registry, help, JSON in and out, and errors that name the thing.
 
-use arrakis_core::{Answer, Context, Metric, Prompt, RowTokens, Tool, tool, tools};
+use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    ActivationPatching, AttentionHeads, AttentionPatterns, DirectAttribution, LogitLens, PatchKind, PatchScale,
+    AblationEffects, ActivationPatching, AttentionHeads, AttentionPatterns, DirectAttribution, Direction,
+    FullDecomposition, LayerAttribution, LensAblation, LogitLens, MlpBasis, MlpSide, NeuronAttribution, PatchKind,
+    PatchScale, ResidualGradient, ResidualMovement, ResidualSources, Split, TokenCirculation, TopBy, TopComponents,
+    TunedLens, TunedLensTraining,
 };
 use serde_json::{Value, json};
 
@@ -121,6 +124,26 @@ fn parameters_survive_json() {
     same(&AttentionPatterns { heads: Some(vec![1]), ..AttentionPatterns::new(Prompt::Texts(vec!["a".into()])) });
     same(&AttentionHeads { bos: Some(1.into()), ..AttentionHeads::default() });
     same(&DirectAttribution::new("text", " a", 3));
+    let mut full = FullDecomposition::new("text");
+    for direction in [
+        Direction::Vector(vec![0.5, -1.0]),
+        Direction::Token(" a".into()),
+        Direction::Difference { answer: 3.into(), wrong: " b".into() },
+    ] {
+        full.direction = Some(direction);
+        same(&full);
+    }
+    same(&TopComponents { by: Some(TopBy::Share), split: Split::Neurons, ..TopComponents::new("text") });
+    same(&MlpBasis { side: MlpSide::Gate, ..MlpBasis::default() });
+    same(&ResidualSources { position: Some(-1), ..ResidualSources::new("text") });
+    same(&ResidualMovement::new("text"));
+    same(&ResidualGradient { baseline: Some("b".into()), ..ResidualGradient::new("text", Metric::Loss) });
+    same(&NeuronAttribution::new("text", " a", 3));
+    same(&TokenCirculation::new("text", vec![" a".into(), 3.into()]));
+    same(&LayerAttribution { targets: vec![3.into()], ..LayerAttribution::new("text") });
+    same(&AblationEffects { ablation: LensAblation::Mean, ..AblationEffects::new("text", " a", 3) });
+    same(&TunedLens::new("text", "lens.safetensors"));
+    same(&TunedLensTraining::new(Corpus::Texts(vec!["text".into()]), "lens.safetensors"));
     let each = RowTokens::Each(vec![" a".into(), 4.into()]);
     let metric = Metric::LogitDifference { answer: each, wrong: 3.into() };
     let mut patching = ActivationPatching::new("a", "b", metric);

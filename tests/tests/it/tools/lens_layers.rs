@@ -62,7 +62,7 @@ fn direct_parts_are_those_of_the_attribution() {
     let expected: Vec<f64> = attention.iter().zip(mlp).map(|(a, b)| a + b).collect();
     assert_close(&found.direct.lines[0].values[1..], &Tensor::from_slice(&expected), 1e-10, "direct");
     assert!(found.raised.values.chunks(5).all(|row| row.is_sorted_by(|a, b| a >= b)));
-    assert!(found.lowered.values.chunks(5).all(|row| row.is_sorted()));
+    assert!(found.lowered.values.chunks(5).all(<[f64]>::is_sorted));
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod reduce;
 mod repeat;
 mod residual;
 mod residual_decomposition;
+mod work_kind;
 mod written;
 
 pub use attention_heads::{AttentionHeads, HeadScores};

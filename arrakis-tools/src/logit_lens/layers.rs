@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::work_kind::work_kind;
 use crate::{gap, index, reduce};
 
 /// Reads what each layer writes through the final norm and the unembedding: the tokens it raises and lowers.
@@ -132,12 +133,13 @@ impl LayerAttribution {
         let steps = double.f_narrow(0, 1, layers as i64)?.f_sub(&double.f_narrow(0, 0, layers as i64)?)?;
         let writes = Tensor::f_cat(&[&double.f_narrow(0, 0, 1)?, &steps], 0)?;
         let normed = model.final_norm_with_scale(&writes, &kept.get(scale)?.f_to_kind(Kind::Double)?)?;
-        let unembed = model.weight(Weight::U.global())?.f_to_kind(Kind::Double)?;
-        let logits = normed.f_matmul(&unembed)?;
+        let kind = work_kind(model);
+        let unembed = model.weight(Weight::U.global())?.f_to_kind(kind)?;
+        let logits = normed.f_to_kind(kind)?.f_matmul(&unembed)?;
         let output = run.logits()?.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?;
         let mut sum = logits.f_sum_dim_intlist(0, false, Kind::Double)?;
         if let Some(bias) = model.weight_if_any(Weight::LN_FINAL_B.global())? {
-            sum = sum.f_add(&bias.f_to_kind(Kind::Double)?.f_matmul(&unembed)?)?;
+            sum = sum.f_add(&bias.f_to_kind(kind)?.f_matmul(&unembed)?)?;
         }
         if let Some(bias) = model.weight_if_any(Weight::U_B.global())? {
             sum = sum.f_add(&bias.f_to_kind(Kind::Double)?)?;

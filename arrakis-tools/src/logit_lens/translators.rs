@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrakis_core::{Error, Model, Result};
 use tch::{Kind, Tensor};
 
+use crate::work_kind::work_kind;
+
 /// `h ↦ h + h A + b` for the stream before each block; zeros are the plain logit lens.
 pub(super) struct Translators {
     /// `A`: `[layer, d_model, d_model]`.
@@ -98,9 +100,4 @@ pub(super) fn logits(model: &dyn Model, stream: &Tensor) -> Result<Tensor> {
 pub(super) fn divergence(log_probabilities: &Tensor, logits: &Tensor) -> Result<Tensor> {
     let apart = log_probabilities.f_sub(&logits.f_log_softmax(-1, None::<Kind>)?)?;
     Ok(log_probabilities.f_exp()?.f_mul(&apart)?.f_sum_dim_intlist(-1, false, None::<Kind>)?)
-}
-
-/// What translators are trained and used in: half precision would lose small steps.
-pub(super) fn work_kind(model: &dyn Model) -> Kind {
-    if model.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::work_kind::work_kind;
 use crate::{gap, index};
 
 /// Finds the directions of the residual stream that each MLP maps on each other, by the SVD of its two matrices' product.
@@ -187,13 +188,14 @@ impl Factors {
     fn shown(self, model: &dyn Model, layer: usize, top: usize, tokens: usize) -> Result<LayerBasis> {
         let first = |columns: &Tensor| columns.f_narrow(1, 0, top as i64)?.f_transpose(0, 1);
         let (read, written) = (first(&self.read)?, first(&self.written)?);
-        let to_unembed = written.f_matmul(&model.weight(Weight::U.global())?.f_to_kind(Kind::Double)?)?;
+        let kind = work_kind(model);
+        let to_unembed = written.f_to_kind(kind)?.f_matmul(&model.weight(Weight::U.global())?.f_to_kind(kind)?)?;
         // The sign of a pair of singular vectors is free.
         let (greatest, least) = (to_unembed.f_amax([-1], true)?, to_unembed.f_amin([-1], true)?);
         let sign = greatest.f_add(&least)?.f_ge(0.0)?.f_to_kind(Kind::Double)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
         let (read, written, to_unembed) = (read.f_mul(&sign)?, written.f_mul(&sign)?, to_unembed.f_mul(&sign)?);
-        let embed = model.weight(Weight::E.global())?.f_to_kind(Kind::Double)?;
-        let to_embed = read.f_matmul(&embed.f_transpose(0, 1)?)?;
+        let embed = model.weight(Weight::E.global())?.f_to_kind(kind)?;
+        let to_embed = read.f_to_kind(kind)?.f_matmul(&embed.f_transpose(0, 1)?)?;
 
         let rows = Axis::indices("direction", top);
         let grid = |title: String, products: &Tensor| -> Result<Grid> {

@@ -33,7 +33,7 @@ const NAMES: [&str; 17] = [
 ];
 
 /// Parameters that a tool takes, without the optional ones.
-fn least(name: &str) -> Value {
+pub(super) fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     match name {
         "attention.heads" => json!({ "length": 6 }),

@@ -4,7 +4,7 @@ use arrakis_core::{Context, Metric, Model as _, ModelExt as _, Prompt, RowTokens
 use arrakis_tools::{ResidualGradient, ResidualMovement, ResidualSources};
 use tch::{Kind, Tensor};
 
-use super::{TransformerLens, assert_close, assert_small, each_folder, golden, refused};
+use super::{TransformerLens, assert_close, assert_small, each_folder, golden, loaded, refused};
 use crate::fixtures;
 
 fn difference(answer: impl Into<RowTokens>, wrong: impl Into<RowTokens>) -> Metric {
@@ -166,4 +166,33 @@ fn bad_input_is_named() {
     assert!(refused(&token, &model).contains("token id 61"));
     let short = ResidualGradient { baseline: Some(Prompt::Ids(vec![9, 3])), ..gradient };
     assert!(refused(&short, &model).contains("its rows have [2] tokens and those of the prompt [4]"));
+}
+
+#[test]
+fn half_precision_is_answered_in_finite_numbers() {
+    let folder = fixtures::root().join("tests/golden/gpt2");
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let model = loaded(&folder, kind);
+        for name in [
+            "logit_attribution.circulation",
+            "logit_attribution.neurons",
+            "logit_lens.effects",
+            "logit_lens.layers",
+            "residual.gradient",
+            "residual.movement",
+            "residual.sources",
+            "residual_decomposition.full",
+            "residual_decomposition.mlp_basis",
+            "residual_decomposition.top",
+        ] {
+            let found = arrakis_core::tool(name).unwrap().ask(super::input::least(name), &Context::new(&model));
+            let found = found.unwrap_or_else(|error| panic!("{name} in {kind:?}: {error}"));
+            let (json, _) = found.split().unwrap();
+            assert!(!json.to_string().contains("NaN"), "{name} in {kind:?}");
+            for (part, value) in json.as_object().unwrap().iter().filter(|(part, _)| part.ends_with("gap")) {
+                let bound = if kind == Kind::Float { 1e-4 } else { 0.2 };
+                assert_small(value["number"].as_f64().unwrap(), bound, &format!("{name} {part} in {kind:?}"));
+            }
+        }
+    }
 }

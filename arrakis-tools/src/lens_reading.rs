@@ -1,8 +1,9 @@
 //! What a logit lens keeps of the logits of every layer and position, and its labelled shapes.
 
 use arrakis_core::{Axis, Context, Grid, Model, Ranking, Result, Series, Stack, answer};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use crate::work_kind::work_kind;
 use crate::{RowLens, gap};
 
 /// The bytes of logits held at once where no bound is given: each chunk lays the unembedding out anew, so few are best.
@@ -30,7 +31,7 @@ impl Reading {
     pub(crate) fn of(cx: &Context<'_>, stream: &Tensor, top: usize, targets: &[i64], output: &Tensor) -> Result<Self> {
         let model = cx.model();
         let (layers, read, d_model) = stream.size3()?;
-        let kind = if model.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let kind = work_kind(model);
         // Logits and probabilities are held together, and for a moment what conversions and ranks make of them.
         let row_bytes = (4 * model.dims().vocab * kind.elt_size_in_bytes()) as u64;
         let most = (cx.memory_limit().unwrap_or(LOGIT_BYTES) / row_bytes).max(1) as i64;

@@ -52,11 +52,14 @@ mod most_active;
 mod patching;
 mod reduce;
 mod relations;
+mod residual;
+mod residual_decomposition;
 mod sparsity;
 mod superposition;
 mod surgery;
 mod token_effects;
 mod token_vectors;
+mod work_kind;
 mod write_read;
 mod written;
 
@@ -82,8 +85,13 @@ pub use head_composition::{
 pub use knowledge::{
     CategoryNeurons, CategoryScores, Control, KnowledgeNeuron, LinearProbe, ProbeMethod, Probed, TruthProbe,
 };
-pub use logit_attribution::{Attribution, DirectAttribution};
-pub use logit_lens::{Lens, LogitLens, RowLens};
+pub use logit_attribution::{
+    Attribution, Circulation, DirectAttribution, NeuronAttribution, NeuronParts, RowCirculation, TokenCirculation,
+};
+pub use logit_lens::{
+    AblationEffects, Effects, LayerAttribution, LayerWrites, Lens, LensAblation, LogitLens, RowLens, RowTuned,
+    RowWrites, TunedLens, TunedLensTraining, TunedReading, TunedTraining,
+};
 pub use patching::{
     ActivationPatching, AttributionPatching, Attributions, DirectPath, Mlps, PatchKind, PatchScale, Patches,
     PathPatching, Paths, Receiver, SpotCheck, Steer, Steered,
@@ -91,6 +99,14 @@ pub use patching::{
 pub use relations::{
     Relation, RelationScores, RelationSubspaces, RelationTokens, Subspaces, TokenDirections, TypedRelation,
     TypedRelations,
+};
+pub use residual::{
+    Movement, ResidualGradient, ResidualMovement, ResidualSources, RowGradient, RowMovement, RowSources, Sources,
+    StreamGradients,
+};
+pub use residual_decomposition::{
+    Decomposition, FullDecomposition, LayerBasis, MlpBases, MlpBasis, MlpSide, PartDirection, ResidualParts,
+    ResidualWrites, RowParts, RowTopParts, Split, StreamPlace, Sublayers, TopBy, TopComponents, TopParts,
 };
 pub use sparsity::{ActivationSparsity, PolysemanticNeurons, Polysemy, Prunable, Prune, PruneMethod, Pruned, Sparsity};
 pub use superposition::{

@@ -1,5 +1,9 @@
 //! Questions about which part of the model wrote a logit.
 
+mod circulation;
+mod neurons;
+pub(crate) mod rows;
+
 use arrakis_core::{
     Answer, Axis, Context, Error, Grid, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool, answer,
     register_tools,
@@ -11,6 +15,9 @@ use tch::Tensor;
 use crate::index;
 use crate::written::Written;
 
+pub use circulation::{Circulation, RowCirculation, TokenCirculation};
+pub use neurons::{NeuronAttribution, NeuronParts};
+
 /// Splits a logit difference into what each head, MLP and embedding wrote of it.
 ///
 /// Every component's write to the residual stream goes through the final norm with the scale held fixed that the whole
@@ -18,6 +25,18 @@ use crate::written::Written;
 /// the parts sum to the logit difference: `sum_gap` is the greatest absolute difference over the rows, and `head_gap`
 /// that of the heads' parts (with the attention bias) from the part of their layer.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021).
+///
+/// ```
+/// # use arrakis_core::{Context, Prompt, Tool};
+/// # use arrakis_tools::DirectAttribution;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// # let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let parts = DirectAttribution::new(Prompt::Ids(vec![9, 3, 17]), 4, 8).run(&Context::new(&model))?;
+/// assert!((parts.sum_of_parts - parts.logit_difference).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DirectAttribution {

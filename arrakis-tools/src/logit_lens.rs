@@ -1,5 +1,14 @@
 //! Questions about what the residual stream would predict if the model ended early.
 
+mod ablated;
+mod adam;
+mod effects;
+mod layers;
+mod streams;
+mod translators;
+mod tuned;
+mod tuned_train;
+
 use arrakis_core::{
     Answer, Axis, Context, Error, Grid, HookPoint, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Site, Stack,
     TokenChoice, Tokens, Tool, register_tools,
@@ -11,12 +20,29 @@ use tch::Tensor;
 use crate::index;
 use crate::lens_reading::Reading;
 
+pub use effects::{AblationEffects, Effects, LensAblation};
+pub use layers::{LayerAttribution, LayerWrites, RowWrites};
+pub use tuned::{RowTuned, TunedLens, TunedReading};
+pub use tuned_train::{TunedLensTraining, TunedTraining};
+
 /// Reads the residual stream after every block through the final norm and the unembedding.
 ///
 /// At each layer and position the stream is normed with its own scale and unembedded, as if the model ended there; the
 /// grid shows the likeliest token, coloured by its probability. Identity: at the last layer the lens is the model's own
 /// output, and `logit_gap` is the greatest absolute difference between the two.
 /// Source: nostalgebraist, "interpreting GPT: the logit lens" (2020).
+///
+/// ```
+/// # use arrakis_core::{Context, Prompt, Tool};
+/// # use arrakis_tools::LogitLens;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// # let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let lens = LogitLens::new(Prompt::Ids(vec![9, 3, 17])).run(&Context::new(&model))?;
+/// assert_eq!(lens.rows[0].grid.rows.labels[..2], ["embed", "0_post"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogitLens {
@@ -81,25 +107,30 @@ pub struct RowLens {
     pub logit_gap: f64,
 }
 
+impl RowLens {
+    /// The answer with the parts of this row, each under the name that `name` makes of its own.
+    fn told(self, answer: Answer, name: impl Fn(&str) -> String) -> Answer {
+        let mut answer =
+            answer.with(name("lens"), self.grid).with(name("top"), self.top).with(name("by_layer"), self.by_layer);
+        if let Some(series) = self.target_probability {
+            answer = answer.with(name("target_probability"), series);
+        }
+        if let Some(series) = self.target_rank {
+            answer = answer.with(name("target_rank"), series);
+        }
+        answer
+            .with(name("entropy"), self.entropy)
+            .with(name("ids"), self.ids)
+            .with(name("probabilities"), self.probabilities)
+            .with(name("logit_gap"), self.logit_gap)
+    }
+}
+
 impl From<Lens> for Answer {
     fn from(lens: Lens) -> Self {
         let count = lens.rows.len();
-        lens.rows.into_iter().enumerate().fold(Self::new(), |answer, (row, lens)| {
-            let name = |name: &str| index::row_part(row, count, name);
-            let mut answer =
-                answer.with(name("lens"), lens.grid).with(name("top"), lens.top).with(name("by_layer"), lens.by_layer);
-            if let Some(series) = lens.target_probability {
-                answer = answer.with(name("target_probability"), series);
-            }
-            if let Some(series) = lens.target_rank {
-                answer = answer.with(name("target_rank"), series);
-            }
-            answer
-                .with(name("entropy"), lens.entropy)
-                .with(name("ids"), lens.ids)
-                .with(name("probabilities"), lens.probabilities)
-                .with(name("logit_gap"), lens.logit_gap)
-        })
+        let rows = lens.rows.into_iter().enumerate();
+        rows.fold(Self::new(), |answer, (row, lens)| lens.told(answer, |name| index::row_part(row, count, name)))
     }
 }
 

@@ -127,7 +127,7 @@ impl Written {
 }
 
 /// TransformerLens' name of a component.
-fn component_label(point: HookPoint) -> String {
+pub(crate) fn component_label(point: HookPoint) -> String {
     let name = point.site.name().trim_start_matches("hook_");
     point.layer.map_or_else(|| name.to_owned(), |layer| format!("{layer}_{name}"))
 }

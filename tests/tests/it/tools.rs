@@ -11,12 +11,17 @@ mod induction;
 mod input;
 mod knowledge;
 mod lens;
+mod lens_layers;
+mod neurons;
 mod patching;
 mod relations;
+mod residual;
+mod residual_decomposition;
 mod smollm2;
 mod sparsity;
 mod superposition;
 mod surgery;
+mod tuned;
 mod write_read;
 
 use std::collections::HashMap;

@@ -3,12 +3,14 @@
 use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
-    AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout, AttentionMerge,
-    AttentionPatterns, AttentionTop, BlendOf, BlendedHead, Circuit, CompositionScores, Control, DirectAttribution,
-    Feature, HeadCircuit, HeadInput, HeadPath, HeadPlace, KnowledgeNeuron, LayerPlan, LinearProbe, LogitLens,
-    PatchKind, PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, StreamDirection, SurgeryEach,
-    SurgeryLayers, TopTokens, TypedRelation, TypedRelations, VirtualHead, WriteReadFlow, WriteReadReaders,
-    WriteReadWriters,
+    AblationEffects, AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout,
+    AttentionMerge, AttentionPatterns, AttentionTop, BlendOf, BlendedHead, Circuit, CompositionScores, Control,
+    DirectAttribution, Feature, FullDecomposition, HeadCircuit, HeadInput, HeadPath, HeadPlace, KnowledgeNeuron,
+    LayerAttribution, LayerPlan, LensAblation, LinearProbe, LogitLens, MlpBasis, MlpSide, NeuronAttribution, PatchKind,
+    PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, ResidualGradient, ResidualMovement,
+    ResidualSources, Split, StreamDirection, SurgeryEach, SurgeryLayers, TokenCirculation, TopBy, TopComponents,
+    TopTokens, TunedLens, TunedLensTraining, TypedRelation, TypedRelations, VirtualHead, WriteReadFlow,
+    WriteReadReaders, WriteReadWriters,
 };
 use serde_json::{Value, json};
 
@@ -35,8 +37,14 @@ const NAMES: &[&str] = &[
     "knowledge.neuron",
     "knowledge.polysemanticity",
     "knowledge.probe",
+    "logit_attribution.circulation",
     "logit_attribution.direct",
+    "logit_attribution.neurons",
+    "logit_lens.effects",
+    "logit_lens.layers",
     "logit_lens.lens",
+    "logit_lens.tuned",
+    "logit_lens.tuned_train",
     "patching.activation",
     "patching.attribution",
     "patching.direct_path",
@@ -45,6 +53,12 @@ const NAMES: &[&str] = &[
     "relations.subspaces",
     "relations.tokens",
     "relations.typed",
+    "residual.gradient",
+    "residual.movement",
+    "residual.sources",
+    "residual_decomposition.full",
+    "residual_decomposition.mlp_basis",
+    "residual_decomposition.top",
     "sparsity.activations",
     "sparsity.polysemantic",
     "sparsity.prune",
@@ -61,7 +75,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Parameters that a tool takes, without the optional ones.
-fn least(name: &str) -> Value {
+pub(super) fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     let corpus = [[9, 3, 17, 40], [5, 8, 2, 11]];
     let point = "blocks.0.hook_resid_post";
@@ -74,7 +88,7 @@ fn least(name: &str) -> Value {
             let (sender, receiver) = (json!({ "layer": 0, "head": 1 }), json!({ "layer": 1, "head": 2 }));
             json!({ "prompt": prompt, "sender": sender, "receiver": receiver, "input": "k" })
         }
-        "head_composition.scores" | "relations.subspaces" => json!({}),
+        "head_composition.scores" | "relations.subspaces" | "residual_decomposition.mlp_basis" => json!({}),
         "head_composition.virtual_head" => {
             json!({ "earlier": { "layer": 0, "head": 1 }, "later": { "layer": 1, "head": 2 }, "input": "q" })
         }
@@ -82,7 +96,17 @@ fn least(name: &str) -> Value {
         "relations.typed" => json!({ "relations": [{ "name": "next", "pairs": [[1, 2], [3, 4]] }] }),
         "attention.knockout" => json!({ "prompt": prompt, "metric": { "logit": 3 }, "keys": [1] }),
         "attention.merge" => json!({ "prompt": prompt, "first": [0, 0], "second": [1, 1] }),
-        "logit_attribution.direct" => json!({ "prompt": prompt, "answer": 3 }),
+        "logit_lens.tuned" => json!({ "prompt": prompt, "file": super::tuned::untrained() }),
+        "logit_lens.tuned_train" => json!({
+            "corpus": [[9, 3, 17, 40], [5, 8, 2], [7, 1]],
+            "file": super::tuned::scratch("input"),
+            "steps": 2,
+        }),
+        "residual.gradient" => json!({ "prompt": prompt, "metric": { "logit": 3 } }),
+        "logit_attribution.circulation" => json!({ "prompt": prompt, "tokens": [3, 8] }),
+        "logit_attribution.direct" | "logit_attribution.neurons" | "logit_lens.effects" => {
+            json!({ "prompt": prompt, "answer": 3 })
+        }
         "patching.activation" | "patching.attribution" | "patching.path" => json!({
             "clean": prompt,
             "corrupted": [9, 7, 17, 40],
@@ -204,6 +228,26 @@ fn parameters_survive_json() {
     same(&WriteReadReaders::new(StreamDirection::Difference { answer: " a".into(), wrong: 3.into() }));
     same(&AttentionHeads { bos: Some(1.into()), ..AttentionHeads::default() });
     same(&DirectAttribution::new("text", " a", 3));
+    let mut full = FullDecomposition::new("text");
+    for direction in [
+        arrakis_tools::PartDirection::Vector(vec![0.5, -1.0]),
+        arrakis_tools::PartDirection::Token(" a".into()),
+        arrakis_tools::PartDirection::Difference { answer: 3.into(), wrong: " b".into() },
+    ] {
+        full.direction = Some(direction);
+        same(&full);
+    }
+    same(&TopComponents { by: Some(TopBy::Share), split: Split::Neurons, ..TopComponents::new("text") });
+    same(&MlpBasis { side: MlpSide::Gate, ..MlpBasis::default() });
+    same(&ResidualSources { position: Some(-1), ..ResidualSources::new("text") });
+    same(&ResidualMovement::new("text"));
+    same(&ResidualGradient { baseline: Some("b".into()), ..ResidualGradient::new("text", Metric::Loss) });
+    same(&NeuronAttribution::new("text", " a", 3));
+    same(&TokenCirculation::new("text", vec![" a".into(), 3.into()]));
+    same(&LayerAttribution { targets: vec![3.into()], ..LayerAttribution::new("text") });
+    same(&AblationEffects { ablation: LensAblation::Mean, ..AblationEffects::new("text", " a", 3) });
+    same(&TunedLens::new("text", "lens.safetensors"));
+    same(&TunedLensTraining::new(Corpus::Texts(vec!["text".into()]), "lens.safetensors"));
     let each = RowTokens::Each(vec![" a".into(), 4.into()]);
     let metric = Metric::LogitDifference { answer: each, wrong: 3.into() };
     let mut patching = ActivationPatching::new("a", "b", metric);

@@ -18,6 +18,18 @@ use crate::written::Written;
 /// the parts sum to the logit difference: `sum_gap` is the greatest absolute difference over the rows, and `head_gap`
 /// that of the heads' parts (with the attention bias) from the part of their layer.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021).
+///
+/// ```
+/// # use arrakis_core::{Context, Tool, Prompt};
+/// # use arrakis_tools::DirectAttribution;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let found = DirectAttribution::new(Prompt::Ids(vec![9, 3, 17]), 3, 8).run(&Context::new(&model))?;
+/// assert!(found.sum_gap < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DirectAttribution {

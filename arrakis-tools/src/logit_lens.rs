@@ -17,6 +17,18 @@ use crate::lens_reading::Reading;
 /// grid shows the likeliest token, coloured by its probability. Identity: at the last layer the lens is the model's own
 /// output, and `logit_gap` is the greatest absolute difference between the two.
 /// Source: nostalgebraist, "interpreting GPT: the logit lens" (2020).
+///
+/// ```
+/// # use arrakis_core::{Context, Tool, Prompt};
+/// # use arrakis_tools::LogitLens;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let found = LogitLens::new(Prompt::Ids(vec![9, 3, 17])).run(&Context::new(&model))?;
+/// assert!(found.rows[0].logit_gap < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogitLens {

@@ -143,6 +143,9 @@ fn the_catalogue_comes_from_the_doc_comments() {
     assert!(text.contains("\nprompt: text or [text] or [integer] or [[integer]]; must be given\n"), "{text}");
     assert!(text.contains("\ntop: integer; default 5\n"), "{text}");
     assert!(text.ends_with("arrakis ask logit_lens.lens --model MODEL --prompt TEXT\n"), "{text}");
+    let text = printed(&["tools", "show", "patching.path"]);
+    assert!(!text.contains("```") && text.contains("\nmetric: one of the following; must be given\n"), "{text}");
+    assert!(text.contains("\n      \"loss\"\n          Mean cross entropy"), "{text}");
     let json = json_printed(&["tools", "show", "patching.activation", "--json"]);
     assert_eq!(json["schema"]["required"], json!(["clean", "corrupted", "metric"]));
     assert_eq!(json_printed(&["tools", "--json"])["tools"].as_array().unwrap().len(), arrakis_core::tools().len());
@@ -217,6 +220,24 @@ fn parameters_come_from_a_file_and_fields_win() {
     assert_eq!(json["parameters"]["metric"], json!({ "logit_difference": { "answer": 5, "wrong": 6 } }));
     assert!(json["answer"]["z"]["grid"]["values"].as_array().unwrap().len() == 8);
     assert!(Path::new(json["folder"].as_str().unwrap()).is_absolute());
+}
+
+#[test]
+fn a_dry_run_tells_the_plan_and_logs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let model = golden("llama");
+    let metric = ["metric.logit_difference.answer=5", "metric.logit_difference.wrong=6"];
+    let patch = ["ask", "patching.activation", "--model", &model, "clean=[1,2,3]", "corrupted=[1,4,3]", "--dry-run"];
+    let ended = arrakis(&log, &[&patch[..], &metric[..]].concat());
+    assert_eq!((ended.status, ended.err.as_str()), (0, ""));
+    assert!(ended.out.contains(" cases in 1 batch") && ended.out.ends_with('\n'), "{}", ended.out);
+    let json = json_printed(&[&patch[..], &metric[..], &["--json"]].concat());
+    assert!(json["plan"]["cases"].as_u64().unwrap() > 0, "{json}");
+    let ended = arrakis(&log, &["ask", "logit_lens.lens", "--model", &model, "--tokens", "1,2", "--dry-run"]);
+    assert_eq!((ended.status, ended.out.as_str()), (1, ""));
+    assert!(ended.err.contains("`logit_lens.lens` makes no sweep"), "{}", ended.err);
+    assert!(!log.exists(), "a dry run is no run");
 }
 
 #[test]

@@ -303,6 +303,35 @@ fn a_cache_is_a_file_of_what_was_kept() {
 }
 
 #[test]
+fn a_corpus_is_a_folder_of_shards_and_generation_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (corpus, out) = (folder.path().join("corpus.json"), folder.path().join("acts"));
+    fs::write(&corpus, r#"["Once upon a time", "The dog ran"]"#).unwrap();
+    if let Some(model) = stories() {
+        let (corpus, out) = (corpus.to_str().unwrap(), out.to_str().unwrap());
+        let args = ["cache", "--model", &model, "--corpus", corpus, "--keep", "blocks.0.hook_resid_post", "--out", out];
+        let json = json_printed(&[&args[..], &["--json"]].concat());
+        assert_eq!((&json["shards"], &json["written"]), (&json!(1), &json!(1)));
+        let again = arrakis(folder.path(), &args);
+        assert!(again.out.contains("blocks.0.hook_resid_post [64] for each token\n"), "{}", again.out);
+        assert!(again.err.contains("0 of them written now"), "{}", again.err);
+        let other = arrakis(folder.path(), &[&args[..], &["--window", "2"]].concat());
+        assert_eq!(other.status, 1);
+        assert!(other.err.contains("choose another folder"), "{}", other.err);
+    }
+    let file = folder.path().join("kept.safetensors");
+    let (model, path) = (golden("llama"), file.to_str().unwrap());
+    let keep = ["--max-tokens", "4", "--keep", "blocks.*.hook_resid_post", "--out", path];
+    let args = [&["generate", "--model", &model, "--tokens", "1,2,3"], &keep[..]].concat();
+    let ended = arrakis(folder.path(), &args);
+    assert_eq!(ended.err, format!("wrote 3 tensors to {path}\n"));
+    let kept = read_tensors(&file).unwrap();
+    let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post", "tokens"]);
+    assert!(kept.iter().all(|(_, value)| value.size()[0] == 1 && value.size()[1] >= 6));
+}
+
+#[test]
 fn parity_passes_and_fails() {
     let (model, reference) = (golden("gpt2"), golden("gpt2") + "/reference.safetensors");
     let text = printed(&["parity", &model, &reference, "--dtype", "float64"]);

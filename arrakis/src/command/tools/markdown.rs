@@ -9,7 +9,7 @@ use super::doc::Doc;
 use super::kind::{forms, short};
 use super::rule;
 use crate::command::shell;
-use crate::examples::{MODEL, example};
+use crate::examples::{MODEL, example, examples};
 
 const HEAD: &str = "# The tools
 
@@ -18,9 +18,10 @@ pictures by `cargo run -p arrakis --example pictures`; the examples lie in `docs
 the root of the project, and pictures show the part of the answer that says most; `--plot FOLDER` draws all of them.
 ";
 
-/// The page of all tools of this program.
+/// The page of the tools that have an example: those of the project, and none of a plugin.
 pub(super) fn page() -> Result<String> {
-    let tools = tools();
+    let known: Vec<String> = examples()?.into_iter().map(|(name, _)| name).collect();
+    let tools: Vec<_> = tools().into_iter().filter(|tool| known.iter().any(|name| name == tool.name())).collect();
     let mut page = HEAD.to_owned();
     let mut subject = "";
     for tool in &tools {

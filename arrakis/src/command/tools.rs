@@ -72,9 +72,9 @@ fn show(tool: &ToolEntry, console: &Console<'_>) -> Result<()> {
     console.line("")?;
     for field in &fields {
         let rule = match rule(field) {
-            None => "must be given".to_owned(),
-            Some(None) => "may be absent".to_owned(),
-            Some(Some(default)) => format!("default {default}"),
+            Rule::Required => "must be given".to_owned(),
+            Rule::Optional => "may be absent".to_owned(),
+            Rule::Default(default) => format!("default {default}"),
         };
         console.line(format_args!("{}: {}; {rule}", field.name, short(&field.schema, &schema)))?;
         for line in field.doc.lines() {
@@ -88,9 +88,21 @@ fn show(tool: &ToolEntry, console: &Console<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What stands where a field is not given; none if it must be.
-fn rule(field: &Field) -> Option<Option<&Value>> {
-    (!field.required).then(|| field.default.as_ref().filter(|default| !default.is_null()))
+/// What stands where a field is not given.
+enum Rule<'a> {
+    /// It must be given.
+    Required,
+    /// Nothing; its doc says what that means.
+    Optional,
+    Default(&'a Value),
+}
+
+fn rule(field: &Field) -> Rule<'_> {
+    match &field.default {
+        _ if field.required => Rule::Required,
+        None | Some(Value::Null) => Rule::Optional,
+        Some(default) => Rule::Default(default),
+    }
 }
 
 /// A command line that asks the tool, with what must be given.

@@ -7,7 +7,7 @@ use arrakis_core::{Field, ToolEntry, tools};
 
 use super::doc::Doc;
 use super::kind::{forms, short};
-use super::rule;
+use super::{Rule, rule};
 use crate::command::shell;
 use crate::examples::{MODEL, example, examples};
 
@@ -26,11 +26,11 @@ pub(super) fn page() -> Result<String> {
     let mut subject = "";
     for tool in &tools {
         let own = subject_of(tool);
-        if own != subject {
-            write!(page, "\n- [{0}](#{0}):", own)?;
-            subject = own;
-        } else {
+        if own == subject {
             page.push(',');
+        } else {
+            write!(page, "\n- [{own}](#{own}):")?;
+            subject = own;
         }
         write!(page, " [{}](#{})", question_of(tool), anchor(tool.name()))?;
     }
@@ -78,8 +78,8 @@ fn section(tool: &ToolEntry) -> Result<String> {
     }
     if let Some(example) = example(name)? {
         let words = shell::fields(&example.parameters);
-        let words: String = words.iter().map(|word| format!(" \\\n  {word}")).collect();
-        write!(text, "\n```sh\narrakis ask {name} --model {MODEL}{words}\n```\n")?;
+        let words = words.join(" \\\n  ");
+        write!(text, "\n```sh\narrakis ask {name} --model {MODEL} \\\n  {words}\n```\n")?;
         write!(text, "\n![{name}](pictures/{name}.svg)\n")?;
     }
     Ok(text)
@@ -90,8 +90,11 @@ fn row(text: &mut String, field: &Field, schema: &serde_json::Value) -> Result<(
     for form in forms(&field.schema, schema) {
         write!(about, "<br>`{}`: {}", form.kind, form.doc)?;
     }
-    let default = rule(field)
-        .map_or_else(|| "must be given".to_owned(), |rule| rule.map_or_else(String::new, |value| format!("`{value}`")));
+    let default = match rule(field) {
+        Rule::Required => "must be given".to_owned(),
+        Rule::Optional => String::new(),
+        Rule::Default(value) => format!("`{value}`"),
+    };
     let cell = |words: &str| words.replace('|', "\\|");
     writeln!(
         text,

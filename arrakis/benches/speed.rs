@@ -3,8 +3,10 @@
 //! `cargo bench -p arrakis` on otherwise quiet cores; `BENCHMARKS.md` has the results beside those of the peers. The
 //! checkpoint (498 MB) is made once, under `target/bench-models/`; `ARRAKIS_BENCH_MODELS` names another folder.
 
+use arrakis::bench::ActivationStream;
+use arrakis::models::{Sampling, generate};
 use arrakis::prelude::*;
-use arrakis_core::unwatched;
+use arrakis_core::{Corpus, Silent, unwatched};
 use divan::{Bencher, black_box};
 
 #[path = "speed/checkpoint.rs"]
@@ -21,7 +23,10 @@ fn main() {
 }
 
 /// Batch and positions of the passes.
-const SHAPES: &[(i64, i64)] = &[(1, 20), (1, 128), (1, 512), (8, 128)];
+const SHAPES: &[(i64, i64)] = &[(1, 20), (1, 128), (1, 512), (1, 1024), (8, 128), (8, 512)];
+
+/// Tokens that are generated after a prompt of 20.
+const NEW: usize = 64;
 
 #[divan::bench(args = SHAPES, sample_count = 20)]
 fn forward_without_hooks(bencher: Bencher, (batch, len): (i64, i64)) {
@@ -50,6 +55,32 @@ fn trace_that_keeps_every_default_site(bencher: Bencher, (batch, len): (i64, i64
 fn trace_that_keeps_the_residual(bencher: Bencher, (batch, len): (i64, i64)) {
     let (model, tokens) = (model(), tokens(batch, len));
     bencher.bench_local(|| model.trace(&tokens).keep(Site::RESID_POST).run().expect("a run"));
+}
+
+#[divan::bench(args = SHAPES, sample_count = 10)]
+fn packed_forward_without_hooks(bencher: Bencher, (batch, len): (i64, i64)) {
+    let (model, tokens) = (model().packed().expect("a copy of the weights"), tokens(batch, len));
+    bencher.bench_local(|| {
+        unwatched(|hooks| model.forward(arrakis_core::Pass::tokens(tokens.ids(), hooks)).expect("a pass"))
+    });
+}
+
+#[divan::bench(args = [false, true], sample_count = 5)]
+fn generate_64_after_20(bencher: Bencher, packed: bool) {
+    let model = if packed { model().packed().expect("a copy of the weights") } else { model() };
+    let (tokens, sampling) = (tokens(1, 20), Sampling { max_tokens: NEW, ..Sampling::default() });
+    bencher.bench_local(|| generate(&model, &tokens, &sampling, |_, _| Ok(())).expect("tokens"));
+}
+
+#[divan::bench(args = [false, true], sample_count = 3)]
+fn stream_the_residual_of_8192_tokens_to_disk(bencher: Bencher, packed: bool) {
+    let model = if packed { model().packed().expect("a copy of the weights") } else { model() };
+    let rows = (0..64).map(|row| tokens(1, 128 + row).row(0).expect("a row")[row as usize..].to_vec());
+    let corpus = Corpus::Rows(rows.collect());
+    bencher.with_inputs(|| tempfile::tempdir().expect("a folder")).bench_local_refs(|folder| {
+        let stream = ActivationStream::new(["blocks.*.hook_resid_post"]);
+        stream.write(&model, &corpus, folder.path(), &Silent).expect("shards")
+    });
 }
 
 #[divan::bench(sample_count = 20)]

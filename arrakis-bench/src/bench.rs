@@ -1,11 +1,12 @@
 //! The bench: a model, tools asked of it, and a log of every run.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use arrakis_core::{Answer, Context, Draw, Host, Model, Silent, Tool, tool};
+use arrakis_core::{Answer, Context, Draw, Host, Model, Silent, SweepPlan, Tool, tool};
 use serde_json::Value;
 
 use crate::{Error, Log, Record, Result, Status, parameters};
@@ -146,6 +147,22 @@ impl<'a> Bench<'a> {
         self.log_run(name, Some(tool.owner()), parameters, |cx| tool.ask(given, cx), Answer::clone)
     }
 
+    /// What the first sweep of a tool would run, without running or logging it; none if the tool makes no sweep.
+    ///
+    /// What comes before the sweep is run, for the plan follows from it: a clean and a corrupted run, say. A tool that
+    /// works through its parts without a sweep is stopped at the first of them.
+    pub fn plan(&self, name: &str, parameters: Value) -> Result<Option<SweepPlan>> {
+        let tool = tool(name)?;
+        let parameters = parameters::complete(tool, parameters)?;
+        let host = Planning::default();
+        let outcome = guarded(name, || Ok(tool.ask(parameters, &self.context().with_host(&host).with_dry_run())?));
+        match outcome {
+            Err(Error::Core(arrakis_core::Error::Planned(plan))) => Ok(Some(*plan)),
+            Err(Error::Core(arrakis_core::Error::Cancelled)) | Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn log_run<T>(
         &self,
         tool: &str,
@@ -191,6 +208,22 @@ impl<'a> Bench<'a> {
             Some(bytes) => context.with_memory_limit(bytes),
             None => context,
         }
+    }
+}
+
+/// Stops a tool at its first step: a sweep tells its plan before that.
+#[derive(Debug, Default)]
+struct Planning {
+    begun: Cell<bool>,
+}
+
+impl Host for Planning {
+    fn progress(&self, _: u64, _: u64) {
+        self.begun.set(true);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.begun.get()
     }
 }
 

@@ -12,6 +12,7 @@ mod options;
 mod parity;
 mod patch;
 mod prompts;
+mod shell;
 mod tools;
 
 use std::ffi::OsString;

@@ -4,6 +4,7 @@
 //! linked, and holds the `arrakis` command.
 
 pub mod command;
+pub mod examples;
 mod pictures;
 pub mod process;
 

@@ -20,6 +20,18 @@ use crate::{gap, index, reduce};
 /// If induction happens, the loss over the second half is far below that over the first. Identity: rows of a pattern
 /// sum to 1, and `row_gap` is the greatest absolute difference from it.
 /// Source: Olsson et al., "In-context learning and induction heads" (2022).
+///
+/// ```
+/// # use arrakis_core::{Context, Tool};
+/// # use arrakis_tools::AttentionHeads;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let asked = AttentionHeads { length: 8, ..AttentionHeads::default() };
+/// assert!(asked.run(&Context::new(&model))?.row_gap < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttentionHeads {

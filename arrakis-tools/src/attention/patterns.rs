@@ -15,6 +15,18 @@ use crate::{gap, index, reduce};
 /// The pattern of a head is the softmax of its scores: each row says how a query spreads its attention over the keys
 /// up to itself. Identity: every row sums to 1, and `row_gap` is the greatest absolute difference from it.
 /// Source: Vaswani et al., "Attention is all you need" (2017), section 3.2.
+///
+/// ```
+/// # use arrakis_core::{Context, Tool, Prompt};
+/// # use arrakis_tools::AttentionPatterns;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let found = AttentionPatterns::new(Prompt::Ids(vec![9, 3, 17])).run(&Context::new(&model))?;
+/// assert!(found.rows[0].row_gap < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttentionPatterns {

@@ -22,6 +22,20 @@ use crate::index;
 /// first block the clean run comes back, and `whole_patch_gap` is the absolute difference of the metrics.
 /// Source: Meng et al., "Locating and editing factual associations in GPT" (2022); Zhang and Nanda, "Towards best
 /// practices of activation patching" (2024).
+///
+/// ```
+/// # use arrakis_core::{Context, Tool, Metric, Prompt};
+/// # use arrakis_tools::ActivationPatching;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
+/// let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
+/// let [clean, corrupted] = [vec![9, 3, 17], vec![9, 4, 17]].map(Prompt::Ids);
+/// let metric = Metric::LogitDifference { answer: 3.into(), wrong: 8.into() };
+/// let found = ActivationPatching::new(clean, corrupted, metric).run(&Context::new(&model))?;
+/// assert!(found.whole_patch_gap < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationPatching {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use arrakis_bench::{Asked, Bench};
-use arrakis_core::{Answer, answer, number};
+use arrakis_core::{Answer, SweepPlan, answer, number};
 use arrakis_graph::Style;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -45,6 +45,10 @@ pub(crate) struct Show {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print what the tool's first sweep would run, and log nothing; what comes before the sweep is run. A failure
+    /// where the tool makes no sweep
+    #[arg(long, conflicts_with_all = ["plot", "part"])]
+    dry_run: bool,
 }
 
 impl Arguments {
@@ -73,7 +77,11 @@ impl Question<'_> {
         let parameters = Bench::complete(self.tool, Value::Object(self.parameters))?;
         show.check()?;
         let model = options.load(self.model)?;
-        let asked = options.bench(&model, self.model, console).ask(self.tool, parameters)?;
+        let bench = options.bench(&model, self.model, console);
+        if show.dry_run {
+            return show.plan(bench.plan(self.tool, parameters)?, self.tool, console);
+        }
+        let asked = bench.ask(self.tool, parameters)?;
         show.answer(&asked, console)
     }
 }
@@ -87,6 +95,16 @@ impl Show {
             bail!(Usage(format!("`--plot {}`: a picture ends in `.svg` or `.png`", path.display())));
         }
         check_folder(path)
+    }
+
+    fn plan(&self, plan: Option<SweepPlan>, tool: &str, console: &Console<'_>) -> Result<()> {
+        let Some(plan) = plan else {
+            bail!("`{tool}` makes no sweep with these parameters, so it has no plan; without `--dry-run` it is asked");
+        };
+        if self.json {
+            return Ok(console.json(&json!({ "tool": tool, "plan": plan }))?);
+        }
+        Ok(console.line(plan)?)
     }
 
     fn answer(&self, asked: &Asked<Answer>, console: &Console<'_>) -> Result<()> {

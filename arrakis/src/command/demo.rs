@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::console::Console;
 use super::options::Options;
+use super::shell::{self, quoted};
+use crate::examples::MODEL;
 
-/// Where `cargo xtask demo` puts the demo model.
-const MODEL: &str = "models/SmolLM2-135M-Instruct.gguf";
 const CLEAN: &str = "When Mary and John went to the store, John gave a drink to";
 const CORRUPTED: &str = "When Mary and John went to the store, Mary gave a drink to";
 /// The rows of its tables.
@@ -163,12 +163,7 @@ impl Step {
 
     /// The command that asks the same.
     fn by_hand(&self, model: &str, options: &Options) -> String {
-        let fields = self.parameters.as_object().into_iter().flatten().map(|(name, value)| match value {
-            Value::String(text) if name == "prompt" => format!("--prompt {}", quoted(text)),
-            Value::String(text) => format!("{name}={}", quoted(text)),
-            value => format!("{name}={}", quoted(&value.to_string())),
-        });
-        let fields: Vec<String> = fields.collect();
+        let fields = self.parameters.as_object().map(shell::fields).unwrap_or_default();
         let path = format!("{}.png", self.name);
         format!(
             "{} ask {} --model {} {} --plot {path}{}",
@@ -178,16 +173,6 @@ impl Step {
             fields.join(" "),
             options.given()
         )
-    }
-}
-
-/// A word for the shell.
-fn quoted(text: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

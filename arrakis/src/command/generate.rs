@@ -73,6 +73,10 @@ impl Arguments {
             Ok(())
         })?;
         let rows = &generated.rows;
+        let written = |out: &PathBuf| {
+            let count = generated.cache.iter().count() + 1;
+            console.tell(format_args!("wrote {count} tensors to {}\n", out.display()))
+        };
         if let Some(out) = &self.out {
             let kept = generated.cache.iter().map(|(point, value)| (point.to_string(), value));
             arrakis_bench::write_tensors(out, kept.chain([("tokens".to_owned(), generated.tokens.ids())]))?;
@@ -82,10 +86,12 @@ impl Arguments {
             return Ok(console.json(&json!({ "rows": rows }))?);
         }
         if streams {
-            return Ok(console.print("\n")?);
+            console.print("\n")?;
+        } else {
+            // One line each: a row of several must not run into the next.
+            texts.iter().try_for_each(|text| console.line(text.escape_debug()))?;
         }
-        // One line each: a row of several must not run into the next.
-        texts.iter().try_for_each(|text| Ok(console.line(text.escape_debug())?))
+        Ok(self.out.as_ref().map_or(Ok(()), written)?)
     }
 }
 

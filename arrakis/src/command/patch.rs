@@ -25,7 +25,8 @@ pub(crate) struct Arguments {
     /// The token that it is compared with
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     wrong: String,
-    /// What is patched (`resid_pre`, `attn_out`, `mlp_out`, `z` …); the tool's own choice if absent
+    /// What is patched: `resid_pre`, `attn_out`, `z`, `z_by_pos`, `pattern_by_pair` …, several by commas; `arrakis tools
+    /// show patching.activation` lists them. The tool's own choice if absent
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     kind: Vec<String>,
     #[command(flatten)]

@@ -1,11 +1,17 @@
 //! `arrakis tools`: the catalogue, from the doc comments of the tools.
 
+mod doc;
+mod kind;
+mod markdown;
+
 use anyhow::Result;
 use arrakis_core::{Field, ToolEntry, tool, tools};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::console::Console;
+use doc::Doc;
+use kind::{forms, short};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -14,6 +20,9 @@ pub(crate) struct Arguments {
     /// Print one JSON object
     #[arg(long, global = true)]
     json: bool,
+    /// Print the whole catalogue as a page of Markdown: `docs/tools.md`
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +36,9 @@ enum Verb {
 
 impl Arguments {
     pub(crate) fn run(self, console: &Console<'_>) -> Result<()> {
+        if self.markdown {
+            return Ok(console.print(markdown::page()?)?);
+        }
         match (&self.verb, self.json) {
             (None, false) => list(console),
             (None, true) => {
@@ -52,20 +64,45 @@ fn list(console: &Console<'_>) -> Result<()> {
 fn show(tool: &ToolEntry, console: &Console<'_>) -> Result<()> {
     let schema = tool.schema();
     let fields = tool.fields();
-    console.line(format_args!("{} ({})\n\n{}\n", tool.name(), tool.owner(), tool.doc()))?;
+    let doc = Doc::of(&tool.doc());
+    console.line(format_args!("{} ({})\n\n{}", tool.name(), tool.owner(), doc.text))?;
+    if let Some(source) = doc.source {
+        console.line(source)?;
+    }
+    console.line("")?;
     for field in &fields {
-        let rule = match (&field.default, field.required) {
-            (_, true) => "must be given".to_owned(),
-            (None | Some(Value::Null), false) => "may be absent".to_owned(),
-            (Some(default), false) => format!("default {default}"),
+        let rule = match rule(field) {
+            Rule::Required => "must be given".to_owned(),
+            Rule::Optional => "may be absent".to_owned(),
+            Rule::Default(default) => format!("default {default}"),
         };
-        console.line(format_args!("{}: {}; {rule}", field.name, kind(&field.schema, &schema)))?;
+        console.line(format_args!("{}: {}; {rule}", field.name, short(&field.schema, &schema)))?;
         for line in field.doc.lines() {
             console.line(format_args!("    {line}"))?;
+        }
+        for form in forms(&field.schema, &schema) {
+            console.line(format_args!("      {}\n          {}", form.kind, form.doc))?;
         }
     }
     console.line(format_args!("\n{}", usage(tool, &fields)))?;
     Ok(())
+}
+
+/// What stands where a field is not given.
+enum Rule<'a> {
+    /// It must be given.
+    Required,
+    /// Nothing; its doc says what that means.
+    Optional,
+    Default(&'a Value),
+}
+
+fn rule(field: &Field) -> Rule<'_> {
+    match &field.default {
+        _ if field.required => Rule::Required,
+        None | Some(Value::Null) => Rule::Optional,
+        Some(default) => Rule::Default(default),
+    }
 }
 
 /// A command line that asks the tool, with what must be given.
@@ -79,54 +116,4 @@ fn usage(tool: &ToolEntry, fields: &[Field]) -> String {
 
 fn json_of(tool: &ToolEntry) -> Value {
     json!({ "name": tool.name(), "owner": tool.owner(), "doc": tool.doc(), "schema": tool.schema() })
-}
-
-/// What a value may be: `text or [text]`, brackets for a list.
-fn kind(schema: &Value, root: &Value) -> String {
-    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
-        return root.pointer(name.trim_start_matches('#')).map_or_else(|| name.to_owned(), |schema| kind(schema, root));
-    }
-    if let Some(value) = schema.get("const") {
-        return value.to_string();
-    }
-    let list = |values: &Value| values.as_array().cloned().unwrap_or_default();
-    if let Some(choices) = schema.get("enum") {
-        return join(list(choices).iter().map(Value::to_string));
-    }
-    if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)) {
-        return join(list(choices).iter().filter(|choice| !is_null(choice)).map(|choice| kind(choice, root)));
-    }
-    match schema.get("type") {
-        Some(Value::Array(types)) => {
-            let one = |name: &Value| {
-                let mut one = schema.clone();
-                one["type"] = name.clone();
-                kind(&one, root)
-            };
-            join(types.iter().filter(|name| *name != "null").map(one))
-        }
-        Some(Value::String(name)) => match name.as_str() {
-            "string" => "text".to_owned(),
-            "array" => schema.get("items").map_or_else(|| "[…]".into(), |items| format!("[{}]", kind(items, root))),
-            "boolean" => "true or false".to_owned(),
-            "object" => object(schema, root),
-            other => other.to_owned(),
-        },
-        _ => "any JSON".to_owned(),
-    }
-}
-
-fn object(schema: &Value, root: &Value) -> String {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return "object".to_owned() };
-    let fields: Vec<String> =
-        properties.iter().map(|(name, schema)| format!("{name:?}: {}", kind(schema, root))).collect();
-    format!("{{{}}}", fields.join(", "))
-}
-
-fn is_null(schema: &Value) -> bool {
-    schema.get("type").is_some_and(|name| name == "null")
-}
-
-fn join(choices: impl Iterator<Item = String>) -> String {
-    choices.collect::<Vec<String>>().join(" or ")
 }

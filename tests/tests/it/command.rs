@@ -143,6 +143,9 @@ fn the_catalogue_comes_from_the_doc_comments() {
     assert!(text.contains("\nprompt: text or [text] or [integer] or [[integer]]; must be given\n"), "{text}");
     assert!(text.contains("\ntop: integer; default 5\n"), "{text}");
     assert!(text.ends_with("arrakis ask logit_lens.lens --model MODEL --prompt TEXT\n"), "{text}");
+    let text = printed(&["tools", "show", "patching.path"]);
+    assert!(!text.contains("```") && text.contains("\nmetric: one of the following; must be given\n"), "{text}");
+    assert!(text.contains("\n      \"loss\"\n          Mean cross entropy"), "{text}");
     let json = json_printed(&["tools", "show", "patching.activation", "--json"]);
     assert_eq!(json["schema"]["required"], json!(["clean", "corrupted", "metric"]));
     assert_eq!(json_printed(&["tools", "--json"])["tools"].as_array().unwrap().len(), arrakis_core::tools().len());
@@ -220,6 +223,24 @@ fn parameters_come_from_a_file_and_fields_win() {
 }
 
 #[test]
+fn a_dry_run_tells_the_plan_and_logs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let model = golden("llama");
+    let metric = ["metric.logit_difference.answer=5", "metric.logit_difference.wrong=6"];
+    let patch = ["ask", "patching.activation", "--model", &model, "clean=[1,2,3]", "corrupted=[1,4,3]", "--dry-run"];
+    let ended = arrakis(&log, &[&patch[..], &metric[..]].concat());
+    assert_eq!((ended.status, ended.err.as_str()), (0, ""));
+    assert!(ended.out.contains(" cases in 1 batch") && ended.out.ends_with('\n'), "{}", ended.out);
+    let json = json_printed(&[&patch[..], &metric[..], &["--json"]].concat());
+    assert!(json["plan"]["cases"].as_u64().unwrap() > 0, "{json}");
+    let ended = arrakis(&log, &["ask", "logit_lens.lens", "--model", &model, "--tokens", "1,2", "--dry-run"]);
+    assert_eq!((ended.status, ended.out.as_str()), (1, ""));
+    assert!(ended.err.contains("`logit_lens.lens` makes no sweep"), "{}", ended.err);
+    assert!(!log.exists(), "a dry run is no run");
+}
+
+#[test]
 fn a_part_can_be_chosen() {
     let args = ["ask", "logit_lens.lens", "--model", &golden("gpt2"), "--tokens", "1,2", "--part"];
     let text = printed(&[&args[..], &["logit_gap"]].concat());
@@ -279,6 +300,35 @@ fn a_cache_is_a_file_of_what_was_kept() {
         assert!(text.contains(&format!("{name} {:?}\n", value.size())), "{text}");
     }
     assert_eq!(files(folder.path()), ["acts.safetensors"]);
+}
+
+#[test]
+fn a_corpus_is_a_folder_of_shards_and_generation_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (corpus, out) = (folder.path().join("corpus.json"), folder.path().join("acts"));
+    fs::write(&corpus, r#"["Once upon a time", "The dog ran"]"#).unwrap();
+    if let Some(model) = stories() {
+        let (corpus, out) = (corpus.to_str().unwrap(), out.to_str().unwrap());
+        let args = ["cache", "--model", &model, "--corpus", corpus, "--keep", "blocks.0.hook_resid_post", "--out", out];
+        let json = json_printed(&[&args[..], &["--json"]].concat());
+        assert_eq!((&json["shards"], &json["written"]), (&json!(1), &json!(1)));
+        let again = arrakis(folder.path(), &args);
+        assert!(again.out.contains("blocks.0.hook_resid_post [64] for each token\n"), "{}", again.out);
+        assert!(again.err.contains("0 of them written now"), "{}", again.err);
+        let other = arrakis(folder.path(), &[&args[..], &["--window", "2"]].concat());
+        assert_eq!(other.status, 1);
+        assert!(other.err.contains("choose another folder"), "{}", other.err);
+    }
+    let file = folder.path().join("kept.safetensors");
+    let (model, path) = (golden("llama"), file.to_str().unwrap());
+    let keep = ["--max-tokens", "4", "--keep", "blocks.*.hook_resid_post", "--out", path];
+    let args = [&["generate", "--model", &model, "--tokens", "1,2,3"], &keep[..]].concat();
+    let ended = arrakis(folder.path(), &args);
+    assert_eq!(ended.err, format!("wrote 3 tensors to {path}\n"));
+    let kept = read_tensors(&file).unwrap();
+    let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post", "tokens"]);
+    assert!(kept.iter().all(|(_, value)| value.size()[0] == 1 && value.size()[1] >= 6));
 }
 
 #[test]

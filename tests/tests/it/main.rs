@@ -9,6 +9,7 @@ mod bench;
 mod command;
 mod configs;
 mod contrib;
+mod docs;
 mod families;
 mod fixtures;
 mod generation;

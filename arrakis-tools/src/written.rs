@@ -1,9 +1,10 @@
 //! What each component writes of a logit difference, at one position of each row.
 
-use arrakis_core::{HookPoint, Model, PosSlice, Result, Site, Tokens, Weight};
+use arrakis_core::{HookPoint, Model, Result, Site, Tokens, Weight};
 use tch::{Kind, Tensor};
 
-use crate::{gap, index, reduce};
+use crate::logit_attribution::rows::{self, ReadRows};
+use crate::{gap, reduce};
 
 /// The parts of a logit difference, in double.
 pub(crate) struct Written {
@@ -31,19 +32,7 @@ impl Written {
         wrong: Option<&Tensor>,
     ) -> Result<Self> {
         let dims = model.dims();
-        let rows = Tensor::f_arange(tokens.batch() as i64, (Kind::Int64, model.device()))?;
-        let positions: Vec<i64> = (0..tokens.batch())
-            .map(|row| index::position(position.unwrap_or(-1), tokens.row(row)?.len()))
-            .collect::<Result<_>>()?;
-        let mut wanted = positions.clone();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let places: Vec<i64> =
-            positions.iter().map(|position| wanted.partition_point(|p| p < position) as i64).collect();
-        let positions = Tensor::f_from_slice(&positions)?.f_to_device(model.device())?;
-        let places = Tensor::f_from_slice(&places)?.f_to_device(model.device())?;
-        let at = |value: &Tensor, positions: &Tensor| value.f_index(&[Some(&rows), Some(positions)]);
-
+        let read = ReadRows::of(model, tokens, position)?;
         let embeds: Vec<HookPoint> = [Site::EMBED, Site::POS_EMBED]
             .map(Site::global)
             .into_iter()
@@ -55,18 +44,9 @@ impl Written {
         let scale = Site::LN_FINAL_SCALE.global();
         let components = [embeds, blocks].concat();
         let points = [&components[..], &heads, &[scale]].concat();
-        let (run, kept) = reduce::reduce(model, tokens, PosSlice::At(wanted), &points, |_, value| {
-            Ok(at(value, &positions)?.f_to_kind(Kind::Double)?)
-        })?;
+        let (run, kept) = reduce::reduce(model, tokens, read.wanted(), &points, |_, value| read.at(value))?;
 
-        let pick = |from: &Tensor, dimension: i64| -> Result<Tensor> {
-            let right = from.f_index_select(dimension, answer)?.f_to_kind(Kind::Double)?;
-            match wrong {
-                Some(wrong) => Ok(right.f_sub(&from.f_index_select(dimension, wrong)?.f_to_kind(Kind::Double)?)?),
-                None => Ok(right),
-            }
-        };
-        let direction = pick(&model.weight(Weight::U.global())?, 1)?.f_transpose(0, 1)?;
+        let direction = rows::direction(model, answer, wrong)?;
         let dot = |values: &Tensor| values.f_mul(&direction)?.f_sum_dim_intlist(-1, false, Kind::Double);
         let scale = kept.get(scale)?;
         let part = |written: &Tensor| -> Result<Tensor> { Ok(dot(&model.final_norm_with_scale(written, scale)?)?) };
@@ -82,7 +62,8 @@ impl Written {
         }
         if let Some(bias) = model.weight_if_any(Weight::U_B.global())? {
             names.push("unembed_bias".into());
-            parts.push(pick(&bias, 0)?);
+            let bias = bias.f_to_kind(Kind::Double)?.f_unsqueeze(0)?.f_expand([tokens.batch() as i64, -1], false)?;
+            parts.push(rows::difference(&bias, answer, wrong)?);
         }
 
         let (mut by_head, mut biases, mut attention) = (Vec::new(), Vec::new(), Vec::new());
@@ -96,14 +77,7 @@ impl Written {
             });
             attention.push(part(kept.get(Site::ATTN_OUT.at(layer))?)?);
         }
-        let logits = at(run.logits()?, &places)?;
-        let own = |ids: &Tensor| {
-            logits.f_gather(-1, &ids.f_unsqueeze(-1)?, false)?.f_squeeze_dim(-1)?.f_to_kind(Kind::Double)
-        };
-        let difference = match wrong {
-            Some(wrong) => own(answer)?.f_sub(&own(wrong)?)?,
-            None => own(answer)?,
-        };
+        let difference = rows::difference(&read.logits(run.logits()?)?, answer, wrong)?;
         Ok(Self {
             names,
             parts: Tensor::f_stack(&parts, 0)?,

@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Differing, PatchKind, PatchScale, Slot};
-use super::pair::{Pair, Runs, mean, zero_and_one};
+use super::pair::{Pair, Runs, zero_and_one};
 use super::tables::{Tables, with_tables};
 use crate::index;
+use crate::measured::mean;
 
 /// Puts activations of a clean run into a corrupted one, one at a time, and measures how much of the answer comes back.
 ///

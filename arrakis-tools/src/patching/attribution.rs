@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::kind::{PatchKind, PatchScale};
-use super::pair::{Pair, mean, zero_and_one};
+use super::pair::{Pair, zero_and_one};
 use super::tables::{Tables, with_tables};
+use crate::measured::mean;
 use crate::{gap, index};
 
 /// Estimates every activation patch at once: the difference of the two runs times the metric's gradient.

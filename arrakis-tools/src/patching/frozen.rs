@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::pair::{Pair, Runs, mean};
+use super::pair::{Pair, Runs};
+use crate::measured::mean;
 use crate::{HeadInput, HeadPlace};
 
 /// The bytes of streams that are held at once where no bound is given.

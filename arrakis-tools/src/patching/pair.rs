@@ -1,11 +1,12 @@
 //! Two prompts that are laid over each other, and what both runs measure and hold.
 
 use arrakis_core::{
-    Axis, Cache, Context, Error, HookPoint, Measure, Metric, Model, ModelExt, Prompt, Result, Tokens, Trace, answer,
+    Axis, Cache, Context, Error, HookPoint, Measure, Metric, Model, ModelExt, Prompt, Result, Tokens, Trace,
 };
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 use super::kind::PatchScale;
+use crate::measured::mean;
 
 /// A clean and a corrupted prompt of the same lengths.
 pub(super) struct Pair {
@@ -97,10 +98,4 @@ pub(super) fn zero_and_one(scale: PatchScale, clean: f64, corrupted: f64) -> Res
         }
         PatchScale::Normalised => Ok((corrupted, whole)),
     }
-}
-
-/// The mean of a metric over the rows.
-pub(super) fn mean(measure: &Measure, logits: &Tensor) -> Result<f64> {
-    let values = answer::numbers(&measure.of(logits)?.f_to_kind(Kind::Double)?)?;
-    Ok(values.iter().sum::<f64>() / values.len() as f64)
 }

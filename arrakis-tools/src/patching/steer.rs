@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::pair::mean;
+use crate::measured::mean;
 use crate::{gap, index};
 
 /// Adds a direction to the residual stream at every position, and tells what becomes of the metric and of the next token.

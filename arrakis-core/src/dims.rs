@@ -1,5 +1,7 @@
 //! What a model is, in numbers and in the few words that change its mathematics.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The kind of norm.
@@ -49,4 +51,7 @@ pub struct Dims {
     pub norm_eps: f64,
     /// How the halves of a block meet.
     pub residual: Residual,
+    /// Sizes that only some models have, by the name of their axis ([`AxisKind::Named`](crate::AxisKind::Named)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, usize>,
 }

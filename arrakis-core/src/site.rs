@@ -30,6 +30,8 @@ pub enum AxisKind {
     DMlp,
     /// A single entry, kept so that the value broadcasts.
     One,
+    /// What another crate's model has, under the name of its size in [`Dims::others`].
+    Named(&'static str),
 }
 
 /// A kind of activation, under TransformerLens' name; an open set that other crates may add to.
@@ -207,6 +209,7 @@ impl HookPoint {
             AxisKind::DHead => dims.d_head as i64,
             AxisKind::DMlp => dims.d_mlp as i64,
             AxisKind::One => 1,
+            AxisKind::Named(name) => dims.others.get(*name).map_or(0, |len| *len as i64),
         };
         self.site.axes.iter().map(length).collect()
     }

@@ -55,6 +55,14 @@ impl Stream {
         Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?)
     }
 
+    /// A tensor of coins that fall true with `probability`, as booleans on the CPU.
+    pub fn coins(&mut self, shape: &[i64], probability: f64) -> Result<Tensor> {
+        let count: i64 = shape.iter().product();
+        let bound = (probability.clamp(0.0, 1.0) * (1_u64 << 32) as f64) as u64;
+        let coins: Vec<bool> = (0..count).map(|_| u64::from(self.generator.next_u32()) < bound).collect();
+        Ok(Tensor::f_from_slice(&coins)?.f_view(shape)?)
+    }
+
     /// `0..count` in random order.
     pub fn permutation(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();

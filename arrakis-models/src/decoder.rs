@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use arrakis_core::{
-    Dims, Error, HookPoint, Input, KeyValues, Model, Output, Pass, PosSlice, Result, Site, Tap, WeightPoint,
-    unknown_weight,
+    Dims, Error, HookPoint, Input, Model, Output, Pass, PosSlice, Result, Site, Tap, WeightPoint, unknown_weight,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -15,6 +14,7 @@ use crate::block::Block;
 use crate::linear::Linear;
 use crate::mask::Masks;
 use crate::norm::Norm;
+use crate::place::Place;
 use crate::tokenizer::{Later, Tokenizer};
 use crate::{digest, weights};
 
@@ -31,14 +31,6 @@ pub struct Decoder {
     /// What the weights were loaded from, as long as they are as they were.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) digest: OnceLock<String>,
-}
-
-/// What the blocks of a pass share.
-struct Positioning {
-    positions: Tensor,
-    all_positions: Tensor,
-    real: Option<Tensor>,
-    length: usize,
 }
 
 impl Decoder {
@@ -60,7 +52,7 @@ impl Decoder {
         self.tokenizer()?.ok_or(Error::NoTokenizer)
     }
 
-    fn embedding(&self, input: &Input<'_>, place: &Positioning, tap: &mut Tap<'_>) -> Result<Tensor> {
+    fn embedding(&self, input: &Input<'_>, place: &Place, tap: &mut Tap<'_>) -> Result<Tensor> {
         let tokens = match input {
             Input::Residual(residual) => return Ok(residual.shallow_clone()),
             Input::Tokens(tokens) => tap.at(Site::TOKENS, tokens.f_to_device(self.device())?)?,
@@ -77,93 +69,11 @@ impl Decoder {
         Ok(embedded.f_add(&learned)?)
     }
 
-    /// Positions, padding and length of the text that a pass completes; all on the CPU.
-    fn positioning(&self, pass: &Pass<'_>, batch: i64, len: i64) -> Result<Positioning> {
-        let past_len = pass.past.map_or(0, KeyValues::len);
-        let real = joined_mask(pass.past.and_then(|past| past.mask.as_ref()), pass.mask, batch, past_len, len)?;
-        let positions = match pass.positions {
-            Some(given) => given_positions(given, batch, len)?,
-            None => counted_positions(real.as_ref(), pass.past, batch, len)?,
-        };
-        let all_positions = match pass.past {
-            Some(past) => Tensor::f_cat(&[&past.positions, &positions.f_expand([batch, len], false)?], 1)?,
-            None => positions.shallow_clone(),
-        };
-        let length = all_positions.f_max()?.f_int64_value(&[])? + 1;
-        self.check_length(length)?;
-        Ok(Positioning { positions, all_positions, real, length: length as usize })
-    }
-
-    fn check_length(&self, length: i64) -> Result<()> {
-        let context = self.architecture.dims.context as i64;
-        let stretches = matches!(&self.architecture.positions, Positions::Rotary(rope) if rope.depends_on_length());
-        if length > context && !stretches { Err(Error::TooLong { len: length, context }) } else { Ok(()) }
-    }
-
-    fn check_input(&self, input: &Input<'_>) -> Result<(i64, i64)> {
-        let wrong = |what: &str, size: &[i64], wanted: &str| {
-            Err(Error::Invalid { what: what.into(), why: format!("shape {size:?} where {wanted} is wanted") })
-        };
-        match input {
-            Input::Tokens(tokens) => {
-                let [batch, len] = tokens.size()[..] else {
-                    return wrong("token ids", &tokens.size(), "[batch, pos]");
-                };
-                if batch == 0 || len == 0 {
-                    return Err(Error::EmptyPrompt);
-                }
-                check_vocabulary(tokens, self.architecture.dims.vocab as i64)?;
-                Ok((batch, len))
-            }
-            Input::Residual(residual) => match residual.size()[..] {
-                [batch, len, width] if width == self.architecture.dims.d_model as i64 && batch * len > 0 => {
-                    if residual.kind() != self.kind() {
-                        let why = format!("kind {:?} where the model is {:?}", residual.kind(), self.kind());
-                        return Err(Error::Invalid { what: "residual stream".into(), why });
-                    }
-                    Ok((batch, len))
-                }
-                _ => wrong("residual stream", &residual.size(), "[batch, pos, d_model]"),
-            },
-        }
-    }
-
-    fn layers(&self, pass: &Pass<'_>, batch: i64) -> Result<std::ops::Range<usize>> {
-        let n_layers = self.architecture.dims.n_layers;
-        let stop = pass.stop_at.unwrap_or(n_layers);
-        for (what, layer) in [("stop_at layer", stop), ("start_at layer", pass.start_at)] {
-            if layer > n_layers {
-                return Err(Error::OutOfRange { what: what.into(), index: layer as i64, len: n_layers as i64 });
-            }
-        }
-        if pass.start_at > stop || (pass.start_at > 0 && matches!(pass.input, Input::Tokens(_))) {
-            let why = "a pass starts at a layer from a residual stream, and stops at a later one".into();
-            return Err(Error::Invalid { what: format!("layers {}..{stop}", pass.start_at), why });
-        }
-        if pass.past.is_some_and(|past| past.layers.len() != n_layers) {
-            let why = format!("it has other blocks than this model's {n_layers}");
-            return Err(Error::Invalid { what: "key-value state".into(), why });
-        }
-        if let Some(past) = pass.past
-            && past.positions.size().first() != Some(&batch)
-        {
-            let why = format!("it has {:?} rows and positions where the pass has {batch} rows", past.positions.size());
-            return Err(Error::Invalid { what: "key-value state".into(), why });
-        }
-        if pass.keep_past && (pass.start_at > 0 || stop < n_layers) {
-            let why = "a pass through the whole model gives it, and this one leaves blocks out".into();
-            return Err(Error::Invalid { what: "key-value state".into(), why });
-        }
-        Ok(pass.start_at..stop)
-    }
-
     fn run(&self, pass: &mut Pass<'_>) -> Result<Output> {
-        let (batch, len) = self.check_input(&pass.input)?;
-        let layers = self.layers(pass, batch)?;
-        let place = self.positioning(pass, batch, len)?;
-        let past_len = pass.past.map_or(0, KeyValues::len);
+        let stretches = matches!(&self.architecture.positions, Positions::Rotary(rope) if rope.depends_on_length());
+        let place = Place::of(pass, self.dims(), self.kind(), stretches)?;
         let windows = &self.architecture.windows;
-        let masks = Masks::new(windows, past_len, len, place.real.as_ref(), self.device())?;
+        let masks = Masks::new(windows, place.past_len, place.len, place.real.as_ref(), self.device())?;
         let (rotation, key_rotation) = match &self.architecture.positions {
             Positions::Learned => (None, None),
             Positions::Rotary(rope) => {
@@ -175,7 +85,7 @@ impl Decoder {
         let mut tap = Tap::new(&mut *pass.hooks);
         let mut resid = self.embedding(&pass.input, &place, &mut tap)?;
         let mut seen = Vec::new();
-        for layer in layers {
+        for layer in place.layers.clone() {
             let around = Surroundings {
                 rotation: rotation.as_ref(),
                 key_rotation: key_rotation.as_ref(),
@@ -189,12 +99,7 @@ impl Decoder {
                 seen.extend(key_value);
             }
         }
-        let past = if pass.keep_past {
-            let positions = place.all_positions.f_expand([batch, past_len + len], false)?.f_contiguous()?;
-            Some(KeyValues { layers: seen, positions, mask: place.real.as_ref().map(Tensor::shallow_clone) })
-        } else {
-            None
-        };
+        let past = if pass.keep_past { Some(place.past(seen)?) } else { None };
         let logits = if pass.stop_at.is_some() {
             None
         } else {
@@ -329,78 +234,4 @@ impl Model for Decoder {
     fn digest(&self) -> Result<String> {
         digest::remembered(self, &self.digest)
     }
-}
-
-/// Positions from outside, on the CPU: `[batch or 1, pos]`.
-fn given_positions(given: &Tensor, batch: i64, len: i64) -> Result<Tensor> {
-    let refuse = |why: String| Err(Error::Invalid { what: "positions".into(), why });
-    if given.size() != [batch, len] && given.size() != [1, len] {
-        return refuse(format!("shape {:?} for a pass of [{batch}, {len}]", given.size()));
-    }
-    let positions = given.f_to_device(Device::Cpu)?.f_to_kind(Kind::Int64)?;
-    if positions.f_min()?.f_int64_value(&[])? < 0 {
-        return refuse("one of them is negative".into());
-    }
-    Ok(positions)
-}
-
-/// Positions counted over the real tokens, going on after the past: `[batch or 1, pos]`.
-fn counted_positions(real: Option<&Tensor>, past: Option<&KeyValues>, batch: i64, len: i64) -> Result<Tensor> {
-    let Some(real) = real else {
-        let start = past.map_or(0, KeyValues::len);
-        let counted = Tensor::f_arange_start(start, start + len, (Kind::Int64, Device::Cpu))?;
-        // A past whose positions were given need not end where counting would.
-        return match past {
-            Some(past) => {
-                let next = past.positions.f_amax([1], true)?.f_add_scalar(1)?;
-                Ok(counted.f_sub_scalar(start)?.f_add(&next)?.f_expand([batch, len], false)?)
-            }
-            None => Ok(counted.f_unsqueeze(0)?),
-        };
-    };
-    let counted = real.f_narrow(1, real.size()[1] - len, len)?.f_to_kind(Kind::Int64)?.f_cumsum(1, None::<Kind>)?;
-    match past {
-        Some(past) => Ok(counted.f_add(&past.positions.f_amax([1], true)?)?),
-        None => Ok(counted.f_sub_scalar(1)?.f_clamp_min(0)?),
-    }
-}
-
-/// Which keys are real, past ones included: `[batch, key]`; nothing if all are.
-fn joined_mask(
-    past: Option<&Tensor>,
-    mask: Option<&Tensor>,
-    batch: i64,
-    past_len: i64,
-    len: i64,
-) -> Result<Option<Tensor>> {
-    if let Some(mask) = mask
-        && mask.size() != [batch, len]
-    {
-        let why = format!("shape {:?} for a pass of [{batch}, {len}]", mask.size());
-        return Err(Error::Invalid { what: "mask".into(), why });
-    }
-    if past.is_none() && mask.is_none() {
-        return Ok(None);
-    }
-    let part = |mask: Option<&Tensor>, len: i64| -> Result<Tensor> {
-        match mask {
-            Some(mask) => Ok(mask.f_to_kind(Kind::Bool)?.f_to_device(Device::Cpu)?),
-            None => Ok(Tensor::f_ones([batch, len], (Kind::Bool, Device::Cpu))?),
-        }
-    };
-    Ok(Some(Tensor::f_cat(&[part(past, past_len)?, part(mask, len)?], 1)?))
-}
-
-/// An error that names the first token id outside the vocabulary; LibTorch would poison a CUDA context.
-fn check_vocabulary(tokens: &Tensor, vocab: i64) -> Result<()> {
-    let tokens = tokens.f_to_device(Device::Cpu)?;
-    let (least, greatest) = (tokens.f_min()?.f_int64_value(&[])?, tokens.f_max()?.f_int64_value(&[])?);
-    if least >= 0 && greatest < vocab {
-        return Ok(());
-    }
-    let len = tokens.size()[1] as usize;
-    let ids: Vec<i64> = Vec::try_from(tokens.f_to_kind(Kind::Int64)?.f_contiguous()?.f_view([-1])?)?;
-    let wrong = ids.iter().enumerate().find(|(_, id)| !(0..vocab).contains(*id));
-    let (place, token) = wrong.map_or((0, least), |(place, id)| (place, *id));
-    Err(Error::Token { token, row: place / len, position: place % len, vocab })
 }

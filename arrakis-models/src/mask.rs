@@ -9,13 +9,13 @@ use crate::architecture::Window;
 
 /// The masks of one pass, one for each kind of window.
 #[derive(Debug)]
-pub(crate) struct Masks {
+pub struct Masks {
     by_window: HashMap<Window, Mask>,
 }
 
 /// What one kind of window lets through.
 #[derive(Debug)]
-pub(crate) enum Mask {
+pub enum Mask {
     /// Everything: a single position that sees all before it.
     Open,
     /// Everything up to the position itself; true where a key may be seen: `[query, key]`.
@@ -26,7 +26,8 @@ pub(crate) enum Mask {
 
 impl Mask {
     /// True where a key may be seen, broadcasting to `[batch, head, query, key]`; `None` where all may.
-    pub(crate) const fn allowed(&self) -> Option<&Tensor> {
+    #[must_use]
+    pub const fn allowed(&self) -> Option<&Tensor> {
         match self {
             Self::Open => None,
             Self::Causal(allowed) | Self::Some(allowed) => Some(allowed),
@@ -36,13 +37,7 @@ impl Mask {
 
 impl Masks {
     /// The masks for `queries` positions after `past` others; `real` says which keys are no padding (`[batch, key]`).
-    pub(crate) fn new(
-        windows: &[Window],
-        past: i64,
-        queries: i64,
-        real: Option<&Tensor>,
-        device: Device,
-    ) -> Result<Self> {
+    pub fn new(windows: &[Window], past: i64, queries: i64, real: Option<&Tensor>, device: Device) -> Result<Self> {
         let mut by_window = HashMap::new();
         for window in windows {
             if !by_window.contains_key(window) {
@@ -53,7 +48,8 @@ impl Masks {
     }
 
     /// The mask of a window.
-    pub(crate) fn of(&self, window: Window) -> &Mask {
+    #[must_use]
+    pub fn of(&self, window: Window) -> &Mask {
         self.by_window.get(&window).unwrap_or(&Mask::Open)
     }
 }

@@ -86,7 +86,7 @@ pub enum Scaling {
 
 /// Cosine and sine of each position: `[batch or 1, pos, 1, dims]`.
 #[derive(Debug)]
-pub(crate) struct Rotation {
+pub struct Rotation {
     cos: Tensor,
     sin: Tensor,
     dims: i64,
@@ -183,7 +183,7 @@ impl Rope {
     }
 
     /// Cosine and sine for `positions` (`[batch or 1, pos]`) of a text of `length` positions.
-    pub(crate) fn rotation(&self, positions: &Tensor, length: usize, kind: Kind, device: Device) -> Result<Rotation> {
+    pub fn rotation(&self, positions: &Tensor, length: usize, kind: Kind, device: Device) -> Result<Rotation> {
         let frequencies = Tensor::f_from_slice(&self.frequencies(length))?;
         let positions = positions.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let half = positions.f_unsqueeze(-1)?.f_mul(&frequencies)?;
@@ -198,7 +198,7 @@ impl Rope {
 
 impl Rotation {
     /// `x` (`[batch, pos, head, d_head]`) with its first dimensions rotated.
-    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let d_head = x.size()[3];
         if self.dims == d_head {
             return self.turn(x);

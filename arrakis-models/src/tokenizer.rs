@@ -3,7 +3,7 @@
 mod gguf;
 mod huggingface;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use tokenizers::tokenizer::Tokenizer as Inner;
@@ -35,6 +35,16 @@ struct Special {
 }
 
 impl Tokenizer {
+    /// The tokenizer that the text of a `tokenizer.json` describes; `name` stands for its file in errors.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if it describes none.
+    pub fn from_json(json: &[u8], name: &Path) -> Result<Self> {
+        let inner = Inner::from_bytes(json);
+        let inner = inner.map_err(|e| Error::Tokenizer { path: name.to_owned(), what: e.to_string() })?;
+        Self::new(inner, name.to_owned(), Special::default())
+    }
+
     fn new(mut inner: Inner, path: PathBuf, mut special: Special) -> Result<Self> {
         let wrong = |what: String| Error::Tokenizer { path: path.clone(), what };
         inner.with_truncation(None).map_err(|e| wrong(e.to_string()))?.with_padding(None);

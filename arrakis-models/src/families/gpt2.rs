@@ -1,5 +1,7 @@
 //! GPT-2 (Radford et al. 2019): layer norm, learned positions, biases everywhere, `Conv1D` storage.
 
+use std::collections::BTreeMap;
+
 use arrakis_core::{Dims, NormKind, Residual};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -111,6 +113,7 @@ pub(super) fn blueprint(fields: &Map<String, Value>) -> Result<Blueprint> {
         norm: NormKind::Layer,
         norm_eps: config.layer_norm_epsilon,
         residual: Residual::Serial,
+        others: BTreeMap::new(),
     };
     let score_precision = if config.reorder_and_upcast_attn { ScorePrecision::Single } else { ScorePrecision::Model };
     let usual = Architecture::usual(dims, Positions::Learned, MlpKind::Plain, activation);

@@ -1,5 +1,7 @@
 //! GPT-Neo (Black et al. 2021): GPT-2 with local attention in some blocks and scores that are not scaled.
 
+use std::collections::BTreeMap;
+
 use arrakis_core::{Dims, NormKind, Residual};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -82,6 +84,7 @@ pub(super) fn blueprint(fields: &Map<String, Value>) -> Result<Blueprint> {
         norm: NormKind::Layer,
         norm_eps: config.layer_norm_epsilon.unwrap_or(1e-5),
         residual: Residual::Serial,
+        others: BTreeMap::new(),
     };
     let architecture = Architecture {
         score_scale: ScoreScale::One,

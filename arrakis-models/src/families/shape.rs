@@ -1,5 +1,7 @@
 //! The config fields that most families spell alike, and what follows from them.
 
+use std::collections::BTreeMap;
+
 use arrakis_core::{Dims, NormKind, Residual};
 use serde::Deserialize;
 
@@ -39,6 +41,7 @@ impl Shape {
             norm: NormKind::Layer,
             norm_eps,
             residual: Residual::Serial,
+            others: BTreeMap::new(),
         }
     }
 

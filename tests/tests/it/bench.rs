@@ -33,6 +33,7 @@ impl Named {
             norm: NormKind::Layer,
             norm_eps: 0.0,
             residual: Residual::Serial,
+            others: std::collections::BTreeMap::new(),
         })
     }
 }

@@ -54,8 +54,9 @@ pub(crate) fn assert_close(a: &Tensor, b: &Tensor, bound: f64, what: impl std::f
     assert!(apart <= bound, "{what}: {apart:e} apart");
 }
 
+/// Watches everything, and remembers where it was called.
 #[derive(Default)]
-struct Visits(Vec<HookPoint>);
+pub(crate) struct Visits(pub(crate) Vec<HookPoint>);
 
 impl Hooks for Visits {
     fn watches(&self, _: HookPoint) -> bool {

@@ -1,0 +1,111 @@
+//! A text to learn from: its tokens, the first nine tenths to train on and the rest to be judged by.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrakis_core::Stream;
+use tch::Tensor;
+
+use crate::vocabulary::{Cut, Vocabulary};
+use crate::{Error, Result};
+
+/// A text to learn from.
+#[derive(Debug)]
+pub struct Text {
+    /// What its tokens are; pairs are merged by the training part alone.
+    pub vocabulary: Arc<Vocabulary>,
+    /// blake3 of the whole text, hexadecimal.
+    pub digest: String,
+    /// Token ids to train on.
+    pub(crate) training: Vec<i64>,
+    /// Token ids to be judged by.
+    pub(crate) validation: Vec<i64>,
+    /// Characters to a token in the validation part: what turns a loss for each token into one for each character.
+    pub characters_per_token: f64,
+}
+
+impl Text {
+    /// Reads a text file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not UTF-8, or is too short.
+    pub fn read(path: &Path, cut: Cut) -> Result<Self> {
+        let bytes = fs::read(path).map_err(Error::file("read", path))?;
+        let text = String::from_utf8(bytes).map_err(|error| Error::Corpus {
+            path: path.to_owned(),
+            why: format!("byte {} is not UTF-8; convert the file first", error.utf8_error().valid_up_to()),
+        })?;
+        Self::of(path, &text, cut)
+    }
+
+    /// The text itself; `path` stands for it in errors.
+    pub fn of(path: &Path, text: &str, cut: Cut) -> Result<Self> {
+        let characters = text.chars().count();
+        let split = text.char_indices().nth(characters * 9 / 10).map_or(text.len(), |(place, _)| place);
+        let (training, validation) = text.split_at(split);
+        if training.is_empty() || validation.is_empty() {
+            let why = format!("{characters} characters are too few to train on nine tenths and judge by the rest");
+            return Err(Error::Corpus { path: path.to_owned(), why });
+        }
+        // Characters that only the validation part has are tokens too: they exist, and are never foreseen.
+        let vocabulary = Vocabulary::of(if cut == Cut::Characters { text } else { training }, cut)?;
+        let (training, judged) = (vocabulary.encode(training)?, vocabulary.encode(validation)?);
+        Ok(Self {
+            vocabulary: Arc::new(vocabulary),
+            digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
+            training,
+            characters_per_token: validation.chars().count() as f64 / judged.len().max(1) as f64,
+            validation: judged,
+        })
+    }
+
+    /// An error if a part is shorter than one window of `context` tokens and the token after it.
+    pub fn check(&self, path: &Path, context: usize) -> Result<()> {
+        let parts = [("training", self.training.len()), ("validation", self.validation.len())];
+        match parts.into_iter().find(|(_, len)| *len <= context) {
+            Some((part, len)) => {
+                let why = format!(
+                    "its {part} part has {len} tokens and a window of {context} needs one more than that; give a longer \
+                     text or a shorter context"
+                );
+                Err(Error::Corpus { path: path.to_owned(), why })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Windows of a step, `rows` for each seed, and the tokens that follow: twice `[seed * rows, context]`.
+    ///
+    /// A seed's windows depend on the seed and the step alone.
+    pub(crate) fn windows(&self, seeds: &[u64], step: u64, rows: usize, context: usize) -> Result<(Tensor, Tensor)> {
+        let room = (self.training.len() - context) as u64;
+        let mut starts = Vec::with_capacity(seeds.len() * rows);
+        for seed in seeds {
+            let mut stream = Stream::new(*seed, &format!("windows of step {step}"));
+            starts.extend((0..rows).map(|_| stream.below(room) as usize));
+        }
+        cut(&self.training, &starts, context)
+    }
+
+    /// Windows to be judged by, the same ones always: `most` of those that follow each other, evenly spread, or all.
+    pub(crate) fn judged(&self, most: Option<usize>, context: usize) -> Vec<usize> {
+        let count = (self.validation.len() - 1) / context;
+        let chosen = most.unwrap_or(count).clamp(1, count);
+        (0..chosen).map(|window| window * count / chosen * context).collect()
+    }
+
+    /// Windows of the validation part, and the tokens that follow: twice `[window, context]`.
+    pub(crate) fn judged_windows(&self, starts: &[usize], context: usize) -> Result<(Tensor, Tensor)> {
+        cut(&self.validation, starts, context)
+    }
+}
+
+fn cut(ids: &[i64], starts: &[usize], context: usize) -> Result<(Tensor, Tensor)> {
+    let part = |shift: usize| -> Result<Tensor> {
+        let rows: Vec<i64> =
+            starts.iter().flat_map(|start| &ids[start + shift..start + shift + context]).copied().collect();
+        Ok(Tensor::f_from_slice(&rows)?.f_view([starts.len() as i64, context as i64])?)
+    };
+    Ok((part(0)?, part(1)?))
+}

@@ -1,0 +1,284 @@
+//! Training: a stack of models that differ by their seed, step by step, and where it stands.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrakis_core::{Error as CoreError, Hooks, Host, Pass, PosSlice, unwatched};
+use tch::{Kind, Reduction, Tensor};
+
+use crate::adamw::AdamW;
+use crate::checkpoint::Folder;
+use crate::metrics::Metrics;
+use crate::network::Network;
+use crate::parameters::Parameters;
+use crate::text::Text;
+use crate::training::Training;
+use crate::watching::{FirstFault, TrainingHooks};
+use crate::{Config, Error, Leviathan, Result};
+
+/// A training of a stack of models, one for each seed, at some step.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    config: Config,
+    training: Training,
+    text: &'a Text,
+    network: Network,
+    /// All numbers of all models, which the parts of the network share.
+    pub(crate) flat: Tensor,
+    pub(crate) optimiser: AdamW,
+    pub(crate) standing: Standing,
+}
+
+/// How far a training has come.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Seconds spent in them, evaluations left out.
+    pub(crate) seconds: f64,
+    /// The numbers of each model when it was best: `[stack, count]`.
+    pub(crate) best: Tensor,
+    /// Its loss then, in nats for each token.
+    pub(crate) best_losses: Vec<f64>,
+    /// Evaluations since any model became better.
+    pub(crate) stale: u64,
+}
+
+/// What a training came to, for each seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The seeds.
+    pub seeds: Vec<u64>,
+    /// Steps done.
+    pub steps: u64,
+    /// Seconds spent in them, evaluations left out.
+    pub seconds: f64,
+    /// The loss over the whole validation part of each model when it was best, in nats for each token.
+    pub nats: Vec<f64>,
+    /// The same in bits for each character.
+    pub bits_per_character: Vec<f64>,
+    /// The parameters of one model.
+    pub parameters: u64,
+}
+
+impl<'a> Trainer<'a> {
+    /// A training at its beginning; `path` names the text in errors.
+    pub fn new(config: &Config, training: &Training, text: &'a Text, path: &Path) -> Result<Self> {
+        config.check()?;
+        training.check()?;
+        text.check(path, config.context)?;
+        if config.vocab != text.vocabulary.len() {
+            let why = format!("it is {} and the text has {} tokens", config.vocab, text.vocabulary.len());
+            return Err(Error::config("vocab", why));
+        }
+        let parameters = Parameters::new(config, &training.seeds)?;
+        let flat = parameters.flat.shallow_clone();
+        let optimiser = AdamW::new(&parameters.layout, &flat)?;
+        let standing = Standing {
+            step: 0,
+            seconds: 0.0,
+            best: flat.f_detach_copy()?,
+            best_losses: vec![f64::INFINITY; training.seeds.len()],
+            stale: 0,
+        };
+        let network = Network::new(config.clone(), parameters.recorded()?);
+        Ok(Self { config: config.clone(), training: training.clone(), text, network, flat, optimiser, standing })
+    }
+
+    /// Steps done.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.standing.step
+    }
+
+    /// Trains to the end, or goes on from where `folder` says that an earlier run stood.
+    ///
+    /// At each evaluation, and where the host cancels, everything needed to go on is written; resumed or not, the
+    /// weights come out the same to the bit on one machine with the same threads.
+    ///
+    /// # Errors
+    /// A folder of another training, [`Error::NotFinite`], files that cannot be written, and cancellation.
+    pub fn run(&mut self, folder: &Folder, host: &dyn Host) -> Result<Trained> {
+        folder.claim(&self.config, &self.training, &self.text.digest)?;
+        folder.restore(self)?;
+        let mut metrics = Metrics::open(folder.path(), self.standing.step)?;
+        while self.standing.step < self.training.steps && !self.has_stalled() {
+            if host.cancelled() {
+                folder.store(self)?;
+                return Err(CoreError::Cancelled.into());
+            }
+            let losses = self.step()?;
+            let done = self.standing.step;
+            host.progress(done, self.training.steps);
+            if done.is_multiple_of(self.training.evaluate_every) || done == self.training.steps {
+                let judged = self.judge()?;
+                metrics.write(&self.metric(&losses, &judged))?;
+                folder.store(self)?;
+            }
+        }
+        let trained = self.trained()?;
+        for (place, seed) in self.training.seeds.iter().enumerate() {
+            self.model(place)?.save(&folder.model(&self.training, *seed))?;
+        }
+        Ok(trained)
+    }
+
+    fn has_stalled(&self) -> bool {
+        self.training.patience.is_some_and(|patience| self.standing.stale >= patience)
+    }
+
+    /// One step; gives the loss of each model before it, in nats for each token.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] with the place where a number went wrong; nothing has moved then.
+    pub fn step(&mut self) -> Result<Vec<f64>> {
+        let start = Instant::now();
+        let step = self.standing.step;
+        let (tokens, targets) =
+            self.text.windows(&self.training.seeds, step, self.training.batch, self.config.context)?;
+        let mut hooks = TrainingHooks::new(&self.config, &self.training, step);
+        let losses = self.losses(&tokens, &targets, &mut hooks, true)?;
+        let mut total = losses.f_sum(None::<Kind>)?;
+        for balance in &hooks.balance {
+            total = total.f_add(&balance.f_sum(None::<Kind>)?.f_mul_scalar(self.training.balance)?)?;
+        }
+        let gradients = Tensor::f_run_backward(&[&total], self.network.parameters.parts(), false, false)?;
+        let stack = self.training.seeds.len() as i64;
+        let flattened = gradients.iter().map(|gradient| Ok(gradient.f_reshape([stack, -1])?));
+        let gradient = Tensor::f_cat(&flattened.collect::<Result<Vec<Tensor>>>()?, 1)?;
+        let losses: Vec<f64> = numbers(&losses)?;
+        let faulty = losses.iter().position(|loss| !loss.is_finite());
+        if let Some(model) = faulty {
+            return Err(self.fault(&tokens, model)?);
+        }
+        let norms = numbers(&self.optimiser.step(&mut self.flat, &gradient, step, &self.training)?)?;
+        if let Some(model) = norms.iter().position(|norm| !norm.is_finite()) {
+            return Err(self.gradient_fault(&gradients, model)?);
+        }
+        self.standing.step += 1;
+        self.standing.seconds += start.elapsed().as_secs_f64();
+        Ok(losses)
+    }
+
+    /// The mean loss of each model over tokens (`[stack * batch, pos]`): `[stack]`.
+    fn losses(&self, tokens: &Tensor, targets: &Tensor, hooks: &mut dyn Hooks, record: bool) -> Result<Tensor> {
+        let mut pass = Pass { record, logits: PosSlice::All, ..Pass::tokens(tokens, hooks) };
+        let logits = self.network.forward(&mut pass)?.logits;
+        let logits =
+            logits.ok_or_else(|| CoreError::Invalid { what: "pass".into(), why: "it has no logits".into() })?;
+        let vocab = self.config.vocab as i64;
+        let each = logits.f_view([-1, vocab])?.f_cross_entropy_loss(
+            &targets.f_reshape([-1])?,
+            None::<Tensor>,
+            Reduction::None,
+            -100,
+            0.0,
+        )?;
+        let stack = self.training.seeds.len() as i64;
+        Ok(each.f_view([stack, -1])?.f_mean_dim(1, false, None::<Kind>)?)
+    }
+
+    /// Where the step's first number that is not finite lies.
+    fn fault(&self, tokens: &Tensor, model: usize) -> Result<Error> {
+        let step = self.standing.step;
+        let mut search = FirstFault::new(TrainingHooks::new(&self.config, &self.training, step));
+        {
+            let _off = tch::no_grad_guard();
+            self.network.forward(&mut Pass { logits: PosSlice::None, ..Pass::tokens(tokens, &mut search) })?;
+        }
+        let (place, model) = match search.found {
+            Some((point, model)) => (point.to_string(), model),
+            None => ("logits".to_owned(), model),
+        };
+        Ok(Error::NotFinite { step, seed: self.training.seeds[model], place })
+    }
+
+    fn gradient_fault(&self, gradients: &[Tensor], model: usize) -> Result<Error> {
+        let mut place = "gradient".to_owned();
+        for (parameter, gradient) in self.network.parameters.layout.parameters.iter().zip(gradients) {
+            if gradient.f_select(0, model as i64)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                let layer = parameter.layer.map_or_else(String::new, |layer| format!("blocks.{layer}."));
+                place = format!("gradient of {layer}{:?}", parameter.role);
+                break;
+            }
+        }
+        Ok(Error::NotFinite { step: self.standing.step, seed: self.training.seeds[model], place })
+    }
+
+    /// Evaluates every model, and remembers those that became better.
+    fn judge(&mut self) -> Result<Vec<f64>> {
+        let starts = self.text.judged(Some(self.training.windows), self.config.context);
+        let judged = self.judged(&starts)?;
+        let mut better = false;
+        for (model, loss) in judged.iter().enumerate() {
+            if *loss < self.standing.best_losses[model] {
+                self.standing.best_losses[model] = *loss;
+                self.standing.best.f_get(model as i64)?.f_copy_(&self.flat.f_get(model as i64)?)?;
+                better = true;
+            }
+        }
+        self.standing.stale = if better { 0 } else { self.standing.stale + 1 };
+        Ok(judged)
+    }
+
+    /// The loss of each model over windows of the validation part, in nats for each token.
+    fn judged(&self, starts: &[usize]) -> Result<Vec<f64>> {
+        let _off = tch::no_grad_guard();
+        let models = self.training.seeds.len();
+        let mut sums = vec![0.0; models];
+        for some in starts.chunks(self.training.batch) {
+            let (tokens, targets) = self.text.judged_windows(some, self.config.context)?;
+            let each = |x: &Tensor| x.f_repeat([models as i64, 1]);
+            let losses = unwatched(|hooks| self.losses(&each(&tokens)?, &each(&targets)?, hooks, false))?;
+            for (sum, loss) in sums.iter_mut().zip(numbers(&losses)?) {
+                *sum += loss * some.len() as f64;
+            }
+        }
+        Ok(sums.into_iter().map(|sum| sum / starts.len() as f64).collect())
+    }
+
+    fn bits(&self, nats: &[f64]) -> Vec<f64> {
+        nats.iter().map(|nats| nats / std::f64::consts::LN_2 / self.text.characters_per_token).collect()
+    }
+
+    fn metric(&self, losses: &[f64], judged: &[f64]) -> crate::metrics::Line {
+        crate::metrics::Line {
+            step: self.standing.step,
+            seconds: self.standing.seconds,
+            rate: self.training.rate_at(self.standing.step - 1),
+            training_nats: losses.to_vec(),
+            validation_nats: judged.to_vec(),
+            validation_bits_per_character: self.bits(judged),
+        }
+    }
+
+    /// The best models over the whole validation part.
+    fn trained(&mut self) -> Result<Trained> {
+        let now = self.flat.f_detach_copy()?;
+        let starts = self.text.judged(None, self.config.context);
+        self.flat.f_copy_(&self.standing.best)?;
+        let judged = self.judged(&starts);
+        self.flat.f_copy_(&now)?;
+        let nats = judged?;
+        Ok(Trained {
+            seeds: self.training.seeds.clone(),
+            steps: self.standing.step,
+            seconds: self.standing.seconds,
+            bits_per_character: self.bits(&nats),
+            nats,
+            parameters: self.config.parameters(),
+        })
+    }
+
+    /// One model of the stack when it was best.
+    pub fn model(&self, place: usize) -> Result<Leviathan> {
+        let flat = self.standing.best.f_narrow(0, place as i64, 1)?.f_detach_copy()?;
+        let parameters = Parameters::of(Arc::clone(&self.network.parameters.layout), flat)?;
+        Ok(Leviathan::of(&self.config, parameters, Some(Arc::clone(&self.text.vocabulary))))
+    }
+}
+
+fn numbers(values: &Tensor) -> Result<Vec<f64>> {
+    Ok(Vec::try_from(values.f_detach()?.f_to_kind(Kind::Double)?)?)
+}

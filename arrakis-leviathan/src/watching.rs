@@ -1,0 +1,123 @@
+//! What watches a step of training: dropout, the spread of experts, and where a number first went wrong.
+
+use arrakis_core::{HookPoint, Hooks, Result, Site, Stream};
+use tch::{Kind, Tensor};
+
+use crate::config::{Config, FeedForward};
+use crate::feed_forward::routes;
+use crate::sites::{ROUTER, ROUTER_SCORES};
+use crate::training::Training;
+
+/// Dropout by streams that know seed, step and point, and what experts take: edits of a training step like any others.
+pub(crate) struct TrainingHooks<'a> {
+    training: &'a Training,
+    /// How many experts a position uses, where there are experts.
+    top_k: Option<i64>,
+    step: u64,
+    /// The loss that spreads positions over experts, of each block: `[stack]`.
+    pub(crate) balance: Vec<Tensor>,
+}
+
+impl<'a> TrainingHooks<'a> {
+    pub(crate) fn new(config: &Config, training: &'a Training, step: u64) -> Self {
+        let top_k = match config.feed_forward {
+            FeedForward::Dense => None,
+            FeedForward::Mixture { top_k, .. } => Some(top_k as i64),
+        };
+        Self { training, top_k, step, balance: Vec::new() }
+    }
+
+    fn stack(&self) -> i64 {
+        self.training.seeds.len() as i64
+    }
+
+    fn drops(&self, point: HookPoint) -> bool {
+        let at = point == Site::RESID_PRE.at(0) || [Site::ATTN_OUT, Site::MLP_OUT].contains(&point.site);
+        at && self.training.dropout > 0.0
+    }
+
+    /// The value without the part that is dropped, the rest made greater for it (Srivastava et al. 2014).
+    fn dropped(&self, point: HookPoint, value: &Tensor) -> Result<Tensor> {
+        let kept = 1.0 - self.training.dropout;
+        let mut size = value.size();
+        size[0] /= self.stack();
+        let coins =
+            self.training.seeds.iter().map(|seed| {
+                Stream::new(*seed, &format!("dropout of step {} at {point}", self.step)).coins(&size, kept)
+            });
+        let coins = Tensor::f_cat(&coins.collect::<Result<Vec<Tensor>>>()?, 0)?;
+        Ok(value.f_mul(&coins.f_to_device(value.device())?.f_to_kind(value.kind())?.f_div_scalar(kept)?)?)
+    }
+
+    /// `experts · Σ_e used_e · probability_e`, least where positions are spread evenly (Fedus et al. 2022).
+    fn spread(&self, scores: &Tensor, top_k: i64) -> Result<Tensor> {
+        let experts = scores.size()[2];
+        let by_model = |x: &Tensor| -> Result<Tensor> {
+            Ok(x.f_reshape([self.stack(), -1, experts])?.f_mean_dim(1, false, scores.kind())?)
+        };
+        let used = routes(&scores.f_detach()?, top_k)?.f_ne(0.0)?.f_to_kind(scores.kind())?;
+        let used = by_model(&used)?.f_div_scalar(top_k as f64)?;
+        let probability = by_model(&scores.f_softmax(-1, None::<Kind>)?)?;
+        Ok(used.f_mul(&probability)?.f_sum_dim_intlist(1, false, None::<Kind>)?.f_mul_scalar(experts as f64)?)
+    }
+
+    /// Weights of the experts without those of positions that come to a full expert; earlier positions come first, so
+    /// that none depends on a later one.
+    fn within_capacity(&self, weights: &Tensor, top_k: i64) -> Result<Tensor> {
+        let [rows, pos, experts] = weights.size()[..] else { return Ok(weights.shallow_clone()) };
+        let batch = rows / self.stack();
+        let share = self.training.capacity * (batch * pos * top_k) as f64 / experts as f64;
+        let ordered = [self.stack(), batch, pos, experts];
+        let used = weights.f_ne(0.0)?.f_view(ordered)?.f_transpose(1, 2)?.f_reshape([self.stack(), -1, experts])?;
+        let fits = used.f_cumsum(1, Kind::Int64)?.f_le(share.ceil())?;
+        let fits = fits.f_view([self.stack(), pos, batch, experts])?.f_transpose(1, 2)?.f_reshape(weights.size())?;
+        Ok(weights.f_mul(&fits.f_to_kind(weights.kind())?)?)
+    }
+}
+
+impl Hooks for TrainingHooks<'_> {
+    fn watches(&self, point: HookPoint) -> bool {
+        self.drops(point) || self.top_k.is_some() && [ROUTER_SCORES, ROUTER].contains(&point.site)
+    }
+
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
+        match (point.site, self.top_k) {
+            (ROUTER_SCORES, Some(top_k)) => {
+                self.balance.push(self.spread(&value, top_k)?);
+                Ok(value)
+            }
+            (ROUTER, Some(top_k)) => self.within_capacity(&value, top_k),
+            _ => self.dropped(point, &value),
+        }
+    }
+}
+
+/// Finds the first value of a step that is not finite; watches what it can without choosing another way of computing.
+pub(crate) struct FirstFault<'a> {
+    step: TrainingHooks<'a>,
+    /// The point, and the place of the model in the stack.
+    pub(crate) found: Option<(HookPoint, usize)>,
+}
+
+impl<'a> FirstFault<'a> {
+    pub(crate) fn new(step: TrainingHooks<'a>) -> Self {
+        Self { step, found: None }
+    }
+}
+
+impl Hooks for FirstFault<'_> {
+    fn watches(&self, point: HookPoint) -> bool {
+        let plain = [Site::EMBED, Site::RESID_PRE, Site::V, Site::Z, Site::ATTN_OUT, Site::MLP_OUT, Site::RESID_POST];
+        self.step.watches(point) || plain.contains(&point.site)
+    }
+
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
+        let value = if self.step.watches(point) { self.step.visit(point, value)? } else { value };
+        if self.found.is_none() {
+            let finite = value.f_isfinite()?.f_reshape([self.step.stack(), -1])?.f_all_dim(1, false)?;
+            let finite: Vec<bool> = Vec::try_from(finite)?;
+            self.found = finite.iter().position(|finite| !finite).map(|model| (point, model));
+        }
+        Ok(value)
+    }
+}

@@ -1,0 +1,218 @@
+//! Training: schedule, optimiser, resuming, experts, and what cannot be trained on.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use arrakis_core::{Host, Model, Silent};
+use arrakis_leviathan::{
+    Config, Cut, Error, FeedForward, Folder, Lags, Leviathan, Mixer, Text, Trainer, Training, metrics,
+};
+use arrakis_models::LoadOptions;
+
+use super::{config, correlation};
+
+const PATH: &str = "a text";
+
+fn text() -> Text {
+    let lines: String = (0..120).map(|line| format!("the {} and the {} again\n", line % 7, line % 3)).collect();
+    Text::of(Path::new(PATH), &lines, Cut::Characters).unwrap()
+}
+
+fn small(mixer: Mixer, text: &Text) -> Config {
+    Config { vocab: text.vocabulary.len(), context: 16, ..config(mixer) }
+}
+
+fn training(seeds: &[u64], steps: u64) -> Training {
+    Training {
+        seeds: seeds.to_vec(),
+        steps,
+        batch: 4,
+        warm_up: 2,
+        evaluate_every: 3,
+        windows: 4,
+        ..Training::default()
+    }
+}
+
+/// Stops after some steps, as a hand on the keyboard does.
+struct Stopping(Cell<u64>);
+
+impl Host for Stopping {
+    fn cancelled(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        left == 0
+    }
+}
+
+fn weights(folder: &Path) -> String {
+    Leviathan::load(&folder.to_string_lossy(), &LoadOptions::default()).unwrap().digest().unwrap()
+}
+
+#[test]
+fn a_stopped_training_goes_on_to_the_same_weights_bit_for_bit() {
+    let text = text();
+    let config = small(correlation(3, Lags::Separable), &text);
+    let options = Training { dropout: 0.2, ..training(&[1, 2], 8) };
+    let scratch = tempfile::tempdir().unwrap();
+    let whole = Folder::open(scratch.path().join("whole")).unwrap();
+    let new = || Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap();
+    let trained = new().run(&whole, &Silent).unwrap();
+    let parts = Folder::open(scratch.path().join("parts")).unwrap();
+    for stop in [1, 4] {
+        let stopped = new().run(&parts, &Stopping(Cell::new(stop))).unwrap_err();
+        assert_eq!(stopped.to_string(), "cancelled");
+    }
+    let resumed = new().run(&parts, &Silent).unwrap();
+    assert_eq!(trained.nats, resumed.nats);
+    for seed in [1, 2] {
+        let of = |folder: &Folder| weights(&folder.model(&options, seed));
+        assert_eq!(of(&whole), of(&parts), "seed {seed}");
+    }
+    let lines = |folder: &Folder| metrics::read(folder.path()).unwrap();
+    let numbers =
+        |folder: &Folder| lines(folder).into_iter().map(|line| (line.step, line.validation_nats)).collect::<Vec<_>>();
+    assert_eq!(numbers(&whole), numbers(&parts));
+    assert_eq!(lines(&whole).iter().map(|line| line.step).collect::<Vec<u64>>(), [3, 6, 8]);
+
+    let other = Training { rate: 1e-4, ..options.clone() };
+    let error = Trainer::new(&config, &other, &text, Path::new(PATH)).unwrap().run(&whole, &Silent).unwrap_err();
+    assert!(error.to_string().contains("training.rate"), "{error}");
+    let other = Config { d_mlp: 30, ..config.clone() };
+    let error = Trainer::new(&other, &options, &text, Path::new(PATH)).unwrap().run(&whole, &Silent).unwrap_err();
+    assert!(error.to_string().contains("model.d_mlp"), "{error}");
+    let state = whole.path().join("state.safetensors");
+    std::fs::write(&state, &std::fs::read(&state).unwrap()[..100]).unwrap();
+    assert!(matches!(new().run(&whole, &Silent), Err(Error::Bench(_))));
+}
+
+#[test]
+fn stacked_models_are_the_models_alone() {
+    let text = text();
+    let mixture = FeedForward::Mixture { experts: 3, top_k: 1 };
+    let configs = [
+        small(Mixer::Attention, &text),
+        small(correlation(3, Lags::Diagonal), &text),
+        small(correlation(3, Lags::LowRank(2)), &text),
+        small(Mixer::Original, &text),
+        Config { feed_forward: mixture, ..small(Mixer::Involution { kernel: 3 }, &text) },
+    ];
+    for config in configs {
+        let run = |seeds: &[u64]| {
+            let mut trainer = Trainer::new(&config, &training(seeds, 4), &text, Path::new(PATH)).unwrap();
+            (0..4).map(|_| trainer.step().unwrap()).collect::<Vec<Vec<f64>>>()
+        };
+        let (both, first, second) = (run(&[4, 9]), run(&[4]), run(&[9]));
+        for (step, losses) in both.iter().enumerate() {
+            assert!((losses[0] - first[step][0]).abs() < 1e-4, "{:?} {losses:?} {:?}", config.mixer, first[step]);
+            assert!((losses[1] - second[step][0]).abs() < 1e-4, "{:?} {losses:?} {:?}", config.mixer, second[step]);
+        }
+        assert!((both[0][0] - (config.vocab as f64).ln()).abs() < 0.1, "an untrained model knows nothing");
+    }
+}
+
+#[test]
+fn every_mixer_and_feed_forward_learns() {
+    let text = text();
+    for mixer in super::causal_mixers() {
+        for feed_forward in [FeedForward::Dense, FeedForward::Mixture { experts: 2, top_k: 1 }] {
+            let config = Config { feed_forward, n_layers: 1, ..small(mixer, &text) };
+            let options = Training { rate: 1e-2, ..training(&[1], 40) };
+            let mut trainer = Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap();
+            let first = trainer.step().unwrap()[0];
+            let last = (1..40).map(|_| trainer.step().unwrap()[0]).last().unwrap();
+            assert!(last < first - 0.8, "{mixer} {feed_forward}: {first} to {last}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_goes_wrong_stops_the_training_and_is_named() {
+    let text = text();
+    let options = Training { rate: 1e30, warm_up: 0, clip: 1e30, ..training(&[3, 5], 20) };
+    let config = small(correlation(3, Lags::Diagonal), &text);
+    let mut trainer = Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap();
+    let error = (0..20).find_map(|_| trainer.step().err()).expect("it cannot go well");
+    let Error::NotFinite { step, seed, ref place } = error else { panic!("{error}") };
+    assert!(step > 0 && [3, 5].contains(&seed) && place.contains("blocks."), "{error}");
+}
+
+#[test]
+fn a_training_without_progress_ends_early() {
+    let text = text();
+    let options = Training { rate: 1e-12, patience: Some(2), ..training(&[1], 1000) };
+    let config = Config { n_layers: 1, ..small(Mixer::Attention, &text) };
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = Folder::open(scratch.path()).unwrap();
+    let trained = Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap().run(&folder, &Silent).unwrap();
+    assert!(trained.steps < 100, "{}", trained.steps);
+}
+
+#[test]
+fn the_rate_rises_and_falls() {
+    let options = Training { steps: 100, warm_up: 10, rate: 1.0, least_rate: 0.1, ..Training::default() };
+    let rates: Vec<f64> = (0..100).map(|step| options.rate_at(step)).collect();
+    assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[9] - 1.0).abs() < 1e-12 && (rates[10] - 1.0).abs() < 1e-12);
+    assert!((rates[55] - 0.55).abs() < 1e-12, "{}", rates[55]);
+    assert!(rates[99] > 0.1 && rates[99] < 0.101);
+}
+
+#[test]
+fn texts_and_trainings_that_make_no_sense_are_refused_by_name() {
+    let read = |bytes: &[u8], cut: Cut| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Text::read(file.path(), cut).unwrap_err().to_string()
+    };
+    assert!(read(b"", Cut::Characters).contains("0 characters are too few"));
+    assert!(read(b"aaaaaaaaaaaaaaaaaaaa", Cut::Characters).contains("fewer than two tokens"));
+    assert!(read(b"abc\xff\xfe", Cut::Characters).contains("byte 3 is not UTF-8"));
+    assert!(Text::read(Path::new("no such text"), Cut::Characters).unwrap_err().to_string().contains("no such text"));
+    let tiny = Text::of(Path::new(PATH), "abcabcabcabc", Cut::Characters).unwrap();
+    let refused = |config: &Config, training: &Training, text: &Text| {
+        Trainer::new(config, training, text, Path::new(PATH)).unwrap_err().to_string()
+    };
+    let plain = training(&[1], 5);
+    assert!(refused(&small(Mixer::Attention, &tiny), &plain, &tiny).contains("a window of 16 needs one more"));
+    let text = text();
+    let config = small(Mixer::Attention, &text);
+    assert!(refused(&Config { vocab: 5, ..config.clone() }, &plain, &text).contains("vocab"));
+    for (wrong, name) in [
+        (Training { seeds: vec![], ..plain.clone() }, "seeds"),
+        (Training { seeds: vec![1, 1], ..plain.clone() }, "seeds"),
+        (Training { rate: f64::NAN, ..plain.clone() }, "rate"),
+        (Training { dropout: 1.0, ..plain.clone() }, "dropout"),
+        (Training { warm_up: 6, ..plain.clone() }, "warm_up"),
+        (Training { batch: 0, ..plain.clone() }, "batch"),
+    ] {
+        assert!(refused(&config, &wrong, &text).contains(name), "{name}");
+    }
+    let blocked = tempfile::NamedTempFile::new().unwrap();
+    assert!(Folder::open(blocked.path().join("below")).unwrap_err().to_string().contains("cannot make"));
+}
+
+#[test]
+fn characters_and_pairs_read_back_what_they_cut() {
+    let words = "the cat sat on the mat, the cat said; \u{e9}t\u{e9} and snow \u{2603}.\n\n".repeat(30);
+    for cut in [Cut::Characters, Cut::Bpe(300)] {
+        let text = Text::of(Path::new(PATH), &words, cut).unwrap();
+        let vocabulary = &text.vocabulary;
+        let ids = vocabulary.encode(&words).unwrap();
+        let config = Config { vocab: vocabulary.len(), ..config(Mixer::Attention) };
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = Folder::open(scratch.path()).unwrap();
+        let options = training(&[1], 1);
+        Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap().run(&folder, &Silent).unwrap();
+        let model = Leviathan::load(&folder.model(&options, 1).to_string_lossy(), &LoadOptions::default()).unwrap();
+        assert_eq!(model.decode(&ids).unwrap(), words, "{cut}");
+        assert_eq!(model.encode(&words).unwrap(), ids, "{cut}");
+        assert_eq!(cut.to_string().parse::<Cut>().unwrap(), cut);
+        match cut {
+            Cut::Characters => {
+                assert!((text.characters_per_token - 1.0).abs() < 1e-12);
+                assert!(model.encode("never seen: z").is_err());
+            }
+            Cut::Bpe(_) => assert!(text.characters_per_token > 2.0),
+        }
+    }
+}

@@ -93,7 +93,9 @@ fn score(
     let part = |x: &Tensor, first: i64| -> Result<Tensor> { Ok(x.f_narrow(2, first, heads)?) };
     let mixed = match &weights {
         Some(weights) if tap.watches(LAG) => {
-            let matrix = tap.at(LAG, by_row(&weights.matrix()?, place.batch)?.f_contiguous()?)?;
+            let matrix = by_row(&weights.matrix()?, place.batch)?;
+            let matrix = matrix.f_expand([place.batch, -1, -1, -1], false)?.f_contiguous()?;
+            let matrix = tap.at(LAG, matrix)?;
             let raw = correlation::scores(&matrix, &part(&qk, 0)?, &part(&qk, heads)?, place.past_len)?;
             look(&raw.f_mul_scalar(scale(d_head))?, &v, around.mask.allowed(), tap)?
         }

@@ -305,7 +305,7 @@ fn tools_and_generation_work_on_every_configuration() {
     everywhere(Kind::Float, |model| {
         let cx = Context::new(model);
         let ids = arrakis_core::Prompt::Ids(vec![1, 2, 3, 4, 1, 2, 3]);
-        let lens = serde_json::json!({ "prompt": ids, "k": 2 });
+        let lens = serde_json::json!({ "prompt": ids, "top": 2 });
         arrakis_core::tool("logit_lens.lens")?.ask(lens, &cx)?;
         if !matches!(model.config().mixer, Mixer::Involution { .. }) {
             let heads = serde_json::json!({ "length": 6 });

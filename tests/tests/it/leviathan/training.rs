@@ -201,7 +201,7 @@ fn characters_and_pairs_read_back_what_they_cut() {
         let config = Config { vocab: vocabulary.len(), ..config(Mixer::Attention) };
         let scratch = tempfile::tempdir().unwrap();
         let folder = Folder::open(scratch.path()).unwrap();
-        let options = training(&[1], 1);
+        let options = training(&[1], 2);
         Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap().run(&folder, &Silent).unwrap();
         let model = Leviathan::load(&folder.model(&options, 1).to_string_lossy(), &LoadOptions::default()).unwrap();
         assert_eq!(model.decode(&ids).unwrap(), words, "{cut}");

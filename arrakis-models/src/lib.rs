@@ -21,7 +21,7 @@ pub mod mask;
 mod mlp;
 mod names;
 mod norm;
-mod packed;
+mod onednn;
 pub mod parity;
 mod place;
 mod points;

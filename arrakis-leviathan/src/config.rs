@@ -47,6 +47,43 @@ pub enum Positions {
     Learned,
     /// Queries and keys rotated by their position (Su et al. 2021); costs no parameter.
     Rotary,
+    /// Not at all, beyond the order that the mixer itself sees.
+    None,
+}
+
+impl Positions {
+    /// These positions where `mixer` has queries to rotate, and none where rotation was asked for and it has not.
+    #[must_use]
+    pub const fn with(self, mixer: Mixer) -> Self {
+        match (self, mixer) {
+            (Self::Rotary, Mixer::Involution { .. }) => Self::None,
+            _ => self,
+        }
+    }
+}
+
+impl fmt::Display for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Learned => "learned",
+            Self::Rotary => "rotary",
+            Self::None => "none",
+        })
+    }
+}
+
+impl FromStr for Positions {
+    type Err = Error;
+
+    /// `learned`, `rotary` or `none`.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "learned" => Ok(Self::Learned),
+            "rotary" => Ok(Self::Rotary),
+            "none" => Ok(Self::None),
+            _ => Err(Error::config(format!("positions `{text}`"), "positions are `learned`, `rotary` or `none`")),
+        }
+    }
 }
 
 /// How a position gathers what others hold.
@@ -117,12 +154,12 @@ impl Config {
             let why = format!("{} heads do not divide a `d_model` of {}", self.n_heads, self.d_model);
             return Err(Error::config("n_heads", why));
         }
-        if self.positions == Positions::Rotary && self.rotates() && !self.d_head().is_multiple_of(2) {
-            let why = format!("heads of {} cannot be rotated in pairs; choose an even size", self.d_head());
+        if self.positions != self.positions.with(self.mixer) {
+            let why = "`involution` has no queries to rotate, and its kernels know their order: choose `none`";
             return Err(Error::config("positions", why));
         }
-        if self.positions == Positions::Rotary && !self.rotates() {
-            let why = "`involution` has no queries to rotate, and its kernels know their places: choose `learned`";
+        if self.positions == Positions::Rotary && !self.d_head().is_multiple_of(2) {
+            let why = format!("heads of {} cannot be rotated in pairs; choose an even size", self.d_head());
             return Err(Error::config("positions", why));
         }
         self.mixer.check(self.context)?;
@@ -142,11 +179,6 @@ impl Config {
     #[must_use]
     pub const fn d_head(&self) -> usize {
         self.d_model / self.n_heads
-    }
-
-    /// Whether there are queries and keys.
-    pub(crate) const fn rotates(&self) -> bool {
-        !matches!(self.mixer, Mixer::Involution { .. })
     }
 
     /// The sizes, as tools know them; the neurons of all experts are counted together.

@@ -2,8 +2,10 @@
 
 mod adamw;
 mod checkpoint;
+pub mod compare;
 mod config;
 mod error;
+mod evaluation;
 mod feed_forward;
 mod layout;
 mod leviathan;
@@ -24,6 +26,7 @@ pub mod weights;
 pub use checkpoint::Folder;
 pub use config::{Config, FAMILY, FeedForward, Lags, Mixer, Positions};
 pub use error::{Error, Result};
+pub use evaluation::{Evaluation, evaluate};
 pub(crate) use layout::Layout;
 pub use leviathan::Leviathan;
 pub use text::Text;

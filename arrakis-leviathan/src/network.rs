@@ -113,7 +113,7 @@ impl Network {
         let place = Place::of(pass, &self.dims, kind, false)?;
         let masks = Masks::new(&[Window::Causal], place.past_len, place.len, place.real.as_ref(), device)?;
         let rotation = match self.config.positions {
-            Positions::Learned => None,
+            Positions::Learned | Positions::None => None,
             Positions::Rotary => Some(self.rope().rotation(&place.positions, place.length, kind, device)?),
         };
         let mut tap = Tap::new(&mut *pass.hooks);
@@ -150,7 +150,7 @@ impl Network {
         };
         let reader = self.reader(None);
         let embedded = tap.at(Site::EMBED, look_up(reader.get(Role::Embed)?, &tokens)?)?;
-        if self.config.positions == Positions::Rotary {
+        if self.config.positions != Positions::Learned {
             return Ok(embedded);
         }
         let positions = place.positions.f_to_device(device)?.f_expand([place.batch, place.len], false)?;

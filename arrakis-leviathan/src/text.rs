@@ -26,37 +26,39 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads a text file.
+    /// Reads a text file, whose own characters or pairs become the vocabulary.
     ///
     /// # Errors
     /// A file that cannot be read, is not UTF-8, or is too short.
     pub fn read(path: &Path, cut: Cut) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::file("read", path))?;
-        let text = String::from_utf8(bytes).map_err(|error| Error::Corpus {
-            path: path.to_owned(),
-            why: format!("byte {} is not UTF-8; convert the file first", error.utf8_error().valid_up_to()),
-        })?;
-        Self::of(path, &text, cut)
+        Self::of(path, &read(path)?, cut)
+    }
+
+    /// Reads a text file into the tokens of a vocabulary.
+    ///
+    /// # Errors
+    /// As in [`read`](Self::read), and characters that the vocabulary does not have.
+    pub fn read_as(path: &Path, vocabulary: Arc<Vocabulary>) -> Result<Self> {
+        let text = read(path)?;
+        Self::encoded(&text, split(path, &text)?, vocabulary)
     }
 
     /// The text itself; `path` stands for it in errors.
     pub fn of(path: &Path, text: &str, cut: Cut) -> Result<Self> {
-        let characters = text.chars().count();
-        let split = text.char_indices().nth(characters * 9 / 10).map_or(text.len(), |(place, _)| place);
-        let (training, validation) = text.split_at(split);
-        if training.is_empty() || validation.is_empty() {
-            let why = format!("{characters} characters are too few to train on nine tenths and judge by the rest");
-            return Err(Error::Corpus { path: path.to_owned(), why });
-        }
+        let parts = split(path, text)?;
         // Characters that only the validation part has are tokens too: they exist, and are never foreseen.
-        let vocabulary = Vocabulary::of(if cut == Cut::Characters { text } else { training }, cut)?;
-        let (training, judged) = (vocabulary.encode(training)?, vocabulary.encode(validation)?);
+        let vocabulary = Vocabulary::of(if cut == Cut::Characters { text } else { parts.0 }, cut)?;
+        Self::encoded(text, parts, Arc::new(vocabulary))
+    }
+
+    fn encoded(text: &str, (training, judged): (&str, &str), vocabulary: Arc<Vocabulary>) -> Result<Self> {
+        let validation = vocabulary.encode(judged)?;
         Ok(Self {
-            vocabulary: Arc::new(vocabulary),
             digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
-            training,
-            characters_per_token: validation.chars().count() as f64 / judged.len().max(1) as f64,
-            validation: judged,
+            training: vocabulary.encode(training)?,
+            characters_per_token: judged.chars().count() as f64 / validation.len().max(1) as f64,
+            validation,
+            vocabulary,
         })
     }
 
@@ -99,6 +101,26 @@ impl Text {
     pub(crate) fn judged_windows(&self, starts: &[usize], context: usize) -> Result<(Tensor, Tensor)> {
         cut(&self.validation, starts, context)
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    String::from_utf8(bytes).map_err(|error| Error::Corpus {
+        path: path.to_owned(),
+        why: format!("byte {} is not UTF-8; convert the file first", error.utf8_error().valid_up_to()),
+    })
+}
+
+/// The first nine tenths of the characters, and the rest.
+fn split<'t>(path: &Path, text: &'t str) -> Result<(&'t str, &'t str)> {
+    let characters = text.chars().count();
+    let place = text.char_indices().nth(characters * 9 / 10).map_or(text.len(), |(place, _)| place);
+    let (training, validation) = text.split_at(place);
+    if training.is_empty() || validation.is_empty() {
+        let why = format!("{characters} characters are too few to train on nine tenths and judge by the rest");
+        return Err(Error::Corpus { path: path.to_owned(), why });
+    }
+    Ok((training, validation))
 }
 
 fn cut(ids: &[i64], starts: &[usize], context: usize) -> Result<(Tensor, Tensor)> {

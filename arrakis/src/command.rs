@@ -6,6 +6,7 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod leviathan;
 mod memory;
 mod model;
 mod options;
@@ -55,6 +56,8 @@ enum Verb {
     Patch(patch::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
+    /// Train, judge and compare language models that score by cross-correlation
+    Leviathan(leviathan::Arguments),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
@@ -117,6 +120,7 @@ impl Arguments {
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
+            Verb::Leviathan(arguments) => arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
         .map(|()| 0)

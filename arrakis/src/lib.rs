@@ -11,6 +11,7 @@ pub mod process;
 pub use arrakis_bench as bench;
 pub use arrakis_core as core;
 pub use arrakis_graph as graph;
+pub use arrakis_leviathan as leviathan;
 pub use arrakis_models as models;
 pub use arrakis_tools as tools;
 pub use pictures::Pictures;

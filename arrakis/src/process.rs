@@ -1,4 +1,4 @@
-//! The process itself: how its allocator treats LibTorch's big blocks, and how it ends.
+//! The process itself: how its allocator treats LibTorch's big blocks, what Ctrl-C does, and how it ends.
 //!
 //! LibTorch takes a fresh block for every result. By default glibc gives big blocks back to the kernel and faults them
 //! in again for every operation, which costs up to a third of a long pass; kept blocks cost memory between passes.
@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells glibc to keep big blocks; to be called before the first of them, as the command does.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -24,6 +25,25 @@ pub fn keep_big_blocks() {
 /// Other allocators are left as they are.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn keep_big_blocks() {}
+
+/// Whether the keyboard has asked for an end since [`catch_interrupt`].
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the first Ctrl-C be asked about by [`interrupted`]; the second ends the process as ever.
+pub fn catch_interrupt() {
+    extern "C" fn note(signal: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        // SAFETY: gives the signal its usual meaning back; allowed within a handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the handler stores a flag and calls `signal`, both of which a handler may do.
+    unsafe { libc::signal(libc::SIGINT, note as *const () as libc::sighandler_t) };
+}
+
+/// Whether Ctrl-C was pressed since [`catch_interrupt`].
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// Ends the process at once, with everything written out.
 ///

@@ -49,12 +49,13 @@ impl LagWeights {
                 // The lags of both signals side by side; the weight is on the queries alone.
                 let ones = weights.f_ones_like()?;
                 let both = Tensor::f_cat(&[weights, &ones], 1)?;
-                let terms = (0..self.window()).map(|lag| scaled(&lag_by(qk, lag)?, &both.f_select(2, lag)?));
+                let shifted = shifted(qk, self.window())?;
+                let terms = shifted.iter().zip(0..).map(|(x, lag)| scaled(x, &both.f_select(2, lag)?));
                 Ok(Tensor::f_cat(&terms.collect::<Result<Vec<Tensor>>>()?, 3)?)
             }
             Self::Terms { query, key } => {
                 let both = Tensor::f_cat(&[query, key], 1)?;
-                let shifted = (0..self.window()).map(|lag| lag_by(qk, lag)).collect::<Result<Vec<Tensor>>>()?;
+                let shifted = shifted(qk, self.window())?;
                 let ranks = both.size()[2];
                 let terms = (0..ranks).map(|rank| filtered(&shifted, &both.f_select(2, rank)?));
                 let mut terms = terms.collect::<Result<Vec<Tensor>>>()?;
@@ -74,22 +75,20 @@ impl LagWeights {
 pub fn scores(matrix: &Tensor, q: &Tensor, k: &Tensor, past: i64) -> Result<Tensor> {
     let window = matrix.size()[3];
     let stacked = |x: &Tensor| -> Result<Tensor> {
-        let lags = (0..window).map(|lag| lag_by(x, lag)).collect::<Result<Vec<Tensor>>>()?;
-        Ok(Tensor::f_stack(&lags, 3)?.f_transpose(1, 2)?)
+        Ok(Tensor::f_stack(&shifted(x, window)?, 3)?.f_transpose(1, 2)?)
     };
     let queries = stacked(q)?.f_narrow(2, past, q.size()[1] - past)?.f_flatten(3, 4)?;
     let keys = matrix.f_unsqueeze(2)?.f_matmul(&stacked(k)?)?.f_flatten(3, 4)?;
     Ok(queries.f_matmul(&keys.f_transpose(2, 3)?)?)
 }
 
-/// `x` (`[batch, pos, …]`) so that each position has what lay `lag` before it, and zeros where nothing did.
-fn lag_by(x: &Tensor, lag: i64) -> Result<Tensor> {
-    if lag == 0 {
-        return Ok(x.shallow_clone());
-    }
+/// `x` (`[batch, pos, head, d_head]`) at every lag: each position has what lay so far before it, zeros where nothing did.
+fn shifted(x: &Tensor, window: i64) -> Result<Vec<Tensor>> {
     let len = x.size()[1];
-    let kept = x.f_narrow(1, 0, (len - lag).max(0))?;
-    Ok(kept.f_constant_pad_nd([0, 0, 0, 0, lag.min(len), 0])?)
+    let padded = x.f_constant_pad_nd([0, 0, 0, 0, window - 1, 0])?;
+    (0..window)
+        .map(|lag| if lag == 0 { Ok(x.shallow_clone()) } else { Ok(padded.f_narrow(1, window - 1 - lag, len)?) })
+        .collect()
 }
 
 /// `x` (`[stack * batch, pos, head, d_head]`) times `[stack, head]`.

@@ -1,0 +1,118 @@
+//! Several models trained on the same text with the same seeds, and what tells them apart.
+
+use std::path::Path;
+
+use arrakis_core::{Axis, Grid, Host, Series};
+
+use crate::checkpoint::Folder;
+use crate::metrics::{self, Line};
+use crate::text::Text;
+use crate::trainer::{Trained, Trainer};
+use crate::training::Training;
+use crate::{Config, Error, Result};
+
+/// One of the models compared, and how it is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contestant {
+    /// What it is called in tables; the name of its folder, with `-` in place of what a path does not take.
+    pub name: String,
+    /// What it is.
+    pub config: Config,
+    /// How it is trained; all contestants have the same seeds.
+    pub training: Training,
+}
+
+/// What became of a contestant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// What it is called.
+    pub name: String,
+    /// What its training came to.
+    pub trained: Trained,
+    /// How it went.
+    pub lines: Vec<Line>,
+}
+
+impl Outcome {
+    /// Seconds of one step of all seeds.
+    #[must_use]
+    pub fn seconds_per_step(&self) -> f64 {
+        self.trained.seconds / self.trained.steps.max(1) as f64
+    }
+}
+
+/// Trains every contestant in a folder of its own below `folder`, or goes on where an earlier run stood; those that
+/// are done already are only judged again.
+///
+/// # Errors
+/// Contestants with other seeds than the first or the same name, and the errors of a training.
+pub fn compare(
+    contestants: &[Contestant],
+    (text, path): (&Text, &Path),
+    folder: &Path,
+    host: &dyn Host,
+) -> Result<Vec<Outcome>> {
+    let [first, others @ ..] = contestants else {
+        return Err(Error::config("contestants", "there are none"));
+    };
+    if others.iter().any(|other| other.training.seeds != first.training.seeds) {
+        return Err(Error::config("seeds", "contestants are paired by seed, so all have the same"));
+    }
+    for (place, contestant) in contestants.iter().enumerate() {
+        if contestants[..place].iter().any(|other| other.name == contestant.name) {
+            return Err(Error::config("contestants", format!("`{}` is there twice", contestant.name)));
+        }
+    }
+    // Everything is checked before the first hour is spent.
+    let trainers = contestants
+        .iter()
+        .map(|contestant| Trainer::new(&contestant.config, &contestant.training, text, path))
+        .collect::<Result<Vec<Trainer<'_>>>>()?;
+    let mut outcomes = Vec::new();
+    for (contestant, mut trainer) in contestants.iter().zip(trainers) {
+        host.log(&format!("{}: {} parameters", contestant.name, contestant.config.parameters()));
+        let folder = Folder::open(folder.join(folder_name(&contestant.name)))?;
+        let trained = trainer.run(&folder, host)?;
+        outcomes.push(Outcome { name: contestant.name.clone(), trained, lines: metrics::read(folder.path())? });
+    }
+    Ok(outcomes)
+}
+
+fn folder_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
+}
+
+/// The same contestants with as many steps as take each as long as the first one's training took, by the steps measured.
+#[must_use]
+pub fn at_equal_time(contestants: &[Contestant], outcomes: &[Outcome]) -> Vec<Contestant> {
+    let Some(first) = outcomes.first() else { return Vec::new() };
+    let each = contestants.iter().zip(outcomes).map(|(contestant, outcome)| {
+        let steps = (first.trained.seconds / outcome.seconds_per_step()).round().max(1.0) as u64;
+        let training = &contestant.training;
+        let warm_up = training.warm_up * steps / training.steps.max(1);
+        Contestant { training: Training { steps, warm_up: warm_up.min(steps), ..training.clone() }, ..contestant.clone() }
+    });
+    each.collect()
+}
+
+/// The validation loss of each contestant as it was trained, the mean over seeds: nats over steps.
+///
+/// # Errors
+/// Contestants that were evaluated at other steps than the first.
+pub fn curves(outcomes: &[Outcome]) -> Result<Series> {
+    let steps = outcomes.first().map(|first| first.lines.iter().map(|line| line.step).collect::<Vec<u64>>());
+    let steps = steps.unwrap_or_default();
+    let mean = |line: &Line| line.validation_nats.iter().sum::<f64>() / line.validation_nats.len().max(1) as f64;
+    let lines = outcomes.iter().map(|outcome| (outcome.name.clone(), outcome.lines.iter().map(mean).collect()));
+    let axis = Axis::new("step", steps.iter().map(ToString::to_string));
+    Ok(Series::new("validation loss", "nats per token", axis, lines.collect::<Vec<(String, Vec<f64>)>>())?)
+}
+
+/// The final loss of every contestant with every seed, in nats for each token: what all tests are made of.
+pub fn losses(outcomes: &[Outcome]) -> Result<Grid> {
+    let seeds = outcomes.first().map(|first| first.trained.seeds.clone()).unwrap_or_default();
+    let rows = Axis::new("model", outcomes.iter().map(|outcome| outcome.name.clone()));
+    let columns = Axis::new("seed", seeds.iter().map(ToString::to_string));
+    let values = outcomes.iter().flat_map(|outcome| outcome.trained.nats.clone()).collect();
+    Ok(Grid::new("validation loss", "nats per token", rows, columns, values)?)
+}

@@ -1,0 +1,96 @@
+//! `arrakis leviathan compare`: several models with the same seeds, at equal size and at equal time, and the report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use arrakis_graph::Style;
+use arrakis_leviathan::compare::{self, Contestant, Outcome};
+use arrakis_leviathan::{FeedForward, Mixer};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::listener::Listener;
+use super::options::{Schedule, Shape};
+use crate::command::console::Console;
+use crate::command::options::Options;
+use crate::process;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The folder of the trainings and the report; stopped trainings go on, finished ones are only judged again
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What is compared, the first being what all others are measured by: a mixer, and a feed-forward after `+`
+    #[arg(long, value_delimiter = ',', default_value = "attention,separable:4,diagonal:4", value_name = "MODELS")]
+    models: Vec<String>,
+    /// Then train each again for as long as the first one took
+    #[arg(long)]
+    equal_time: bool,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    schedule: Schedule,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        options.check_trains()?;
+        let text = self.schedule.read()?;
+        let training = self.schedule.training(options.seed);
+        let contestants = self.models.iter().map(|name| {
+            let (mixer, feed_forward) = parts(name)?;
+            let config = self.shape.config(mixer, feed_forward, &text)?;
+            Ok(Contestant { name: name.clone(), config, training: training.clone() })
+        });
+        let contestants = contestants.collect::<Result<Vec<Contestant>>>()?;
+        process::catch_interrupt();
+        let (text, listener) = ((&text, self.schedule.text.as_path()), Listener(console));
+        let outcomes = compare::compare(&contestants, text, &self.out.join("equal-size"), &listener)?;
+        let timed = if self.equal_time {
+            let contestants = compare::at_equal_time(&contestants, &outcomes);
+            Some(compare::compare(&contestants, text, &self.out.join("equal-time"), &listener)?)
+        } else {
+            None
+        };
+        let report = self.write(&contestants, &outcomes, timed.as_deref())?;
+        if self.json {
+            let outcomes = |outcomes: &[Outcome]| -> Result<Value> {
+                let each = outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained }));
+                Ok(Value::Array(each.collect()))
+            };
+            let timed = timed.as_deref().map(outcomes).transpose()?;
+            return Ok(console.json(&json!({
+                "folder": self.out, "equal_size": outcomes(&outcomes)?, "equal_time": timed,
+            }))?);
+        }
+        Ok(console.print(report)?)
+    }
+
+    /// Writes the report and its pictures.
+    fn write(&self, contestants: &[Contestant], outcomes: &[Outcome], timed: Option<&[Outcome]>) -> Result<String> {
+        let curves = self.out.join("curves.svg");
+        arrakis_graph::draw(&compare::curves(outcomes)?.into(), &curves, &Style::default())?;
+        let report = compare::report(contestants, outcomes, timed, Path::new("curves.svg"))?;
+        let path = self.out.join("report.md");
+        arrakis_bench::replace(&path, |temporary| {
+            fs::write(temporary, &report).map_err(|source| arrakis_bench::Error::File {
+                verb: "write",
+                path: path.clone(),
+                source,
+            })
+        })?;
+        Ok(report)
+    }
+}
+
+/// The mixer and the feed-forward of a name: `separable:4`, `attention+mixture:4:1`.
+fn parts(name: &str) -> Result<(Mixer, FeedForward)> {
+    Ok(match name.split_once('+') {
+        None => (name.parse()?, FeedForward::Dense),
+        Some((mixer, feed_forward)) => (mixer.parse()?, feed_forward.parse()?),
+    })
+}

@@ -1,0 +1,121 @@
+//! What a model to be trained is, and how it is trained, as options.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use arrakis_leviathan::{Config, Cut, FeedForward, Mixer, Positions, Text, Training};
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct Shape {
+    /// Blocks
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    layers: usize,
+    /// Heads of a block
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    heads: usize,
+    /// The residual stream
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    d_model: usize,
+    /// As many neurons as keep a model within this many parameters
+    #[arg(long, default_value_t = 50_000, value_name = "N")]
+    parameters: u64,
+    /// The neurons of a block or an expert, in place of `--parameters`
+    #[arg(long, value_name = "N", conflicts_with = "parameters")]
+    d_mlp: Option<usize>,
+    /// Positions
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    context: usize,
+    /// `rotary`, `learned` or `none`; an involution has nothing to rotate
+    #[arg(long, default_value_t = Positions::Rotary)]
+    positions: Positions,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Training")]
+pub(super) struct Schedule {
+    /// The text; nine tenths are trained on, the rest is what models are judged by
+    #[arg(long, value_name = "FILE")]
+    pub(super) text: PathBuf,
+    /// `characters`, or `bpe:SIZE`
+    #[arg(long, default_value_t = Cut::Characters)]
+    cut: Cut,
+    /// How many models, with seeds from `--seed` on, are trained side by side
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seeds: u32,
+    /// Steps of the optimiser
+    #[arg(long, default_value_t = Training::default().steps, value_name = "N")]
+    steps: u64,
+    /// Windows of each seed in a step
+    #[arg(long, default_value_t = Training::default().batch, value_name = "N")]
+    batch: usize,
+    /// The greatest learning rate
+    #[arg(long, default_value_t = Training::default().rate)]
+    rate: f64,
+    /// Steps in which the rate rises
+    #[arg(long, default_value_t = Training::default().warm_up, value_name = "N")]
+    warm_up: u64,
+    /// Weight decay of matrices
+    #[arg(long, default_value_t = Training::default().decay)]
+    decay: f64,
+    /// The greatest norm of a gradient
+    #[arg(long, default_value_t = Training::default().clip)]
+    clip: f64,
+    /// The part of what blocks write that is dropped
+    #[arg(long, default_value_t = Training::default().dropout)]
+    dropout: f64,
+    /// Steps between evaluations, each of which writes a checkpoint
+    #[arg(long, default_value_t = Training::default().evaluate_every, value_name = "N")]
+    evaluate_every: u64,
+    /// Windows that an evaluation looks at
+    #[arg(long, default_value_t = Training::default().windows, value_name = "N")]
+    windows: usize,
+    /// Evaluations without progress after which a training ends; never if absent
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
+}
+
+impl Shape {
+    /// The model of a mixer and a feed-forward for a text.
+    pub(super) fn config(&self, mixer: Mixer, feed_forward: FeedForward, text: &Text) -> Result<Config> {
+        let config = Config {
+            n_layers: self.layers,
+            n_heads: self.heads,
+            d_model: self.d_model,
+            d_mlp: self.d_mlp.unwrap_or(1),
+            vocab: text.vocabulary.len(),
+            context: self.context,
+            positions: self.positions.with(mixer),
+            mixer,
+            feed_forward,
+        };
+        config.check()?;
+        Ok(if self.d_mlp.is_some() { config } else { config.fitted(self.parameters)? })
+    }
+}
+
+impl Schedule {
+    /// The text, cut into tokens.
+    pub(super) fn read(&self) -> Result<Text> {
+        Ok(Text::read(&self.text, self.cut)?)
+    }
+
+    /// The training; seeds go on from `seed`.
+    pub(super) fn training(&self, seed: u64) -> Training {
+        Training {
+            seeds: (0..u64::from(self.seeds)).map(|place| seed.wrapping_add(place)).collect(),
+            steps: self.steps,
+            batch: self.batch,
+            rate: self.rate,
+            warm_up: self.warm_up.min(self.steps),
+            decay: self.decay,
+            clip: self.clip,
+            dropout: self.dropout,
+            evaluate_every: self.evaluate_every,
+            windows: self.windows,
+            patience: self.patience,
+            ..Training::default()
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `arrakis leviathan train`: a model, or several that differ by their seed, trained and written.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use arrakis_leviathan::{FeedForward, Folder, Mixer, Trainer};
+use clap::Args;
+use serde_json::json;
+
+use super::listener::Listener;
+use super::options::{Schedule, Shape};
+use crate::command::console::Console;
+use crate::command::options::Options;
+use crate::process;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The folder to train in; if a training was stopped there, it goes on
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// `attention`, `diagonal:W`, `separable:W`, `low_rank:W:R`, `involution:K` or `original`
+    #[arg(long, default_value = "separable:4")]
+    mixer: Mixer,
+    /// `dense`, or `mixture:EXPERTS:TOP_K`
+    #[arg(long, default_value = "dense")]
+    feed_forward: FeedForward,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    schedule: Schedule,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        options.check_trains()?;
+        let text = self.schedule.read()?;
+        let config = self.shape.config(self.mixer, self.feed_forward, &text)?;
+        let training = self.schedule.training(options.seed);
+        let mut trainer = Trainer::new(&config, &training, &text, &self.schedule.text)?;
+        let folder = Folder::open(&self.out)?;
+        process::catch_interrupt();
+        console.tell(format_args!("{}, {} parameters\n", self.mixer, config.parameters()))?;
+        let trained = trainer.run(&folder, &Listener(console));
+        if trained.as_ref().is_err_and(|error| error.to_string() == "cancelled") {
+            console.tell(format_args!(
+                "stopped at step {}; the same command goes on from `{}`\n",
+                trainer.steps(),
+                self.out.display()
+            ))?;
+        }
+        let trained = trained?;
+        if self.json {
+            return Ok(console.json(&json!({ "folder": self.out, "config": config, "trained": trained }))?);
+        }
+        let seeds = trained.seeds.iter().zip(trained.nats.iter().zip(&trained.bits_per_character));
+        for (seed, (nats, bits)) in seeds {
+            let model = folder.model(&training, *seed);
+            console.line(format_args!(
+                "seed {seed}: {nats:.4} nats per token, {bits:.4} bits per character, {}",
+                model.display()
+            ))?;
+        }
+        let each = 1000.0 * trained.seconds / trained.steps.max(1) as f64;
+        console.tell(format_args!("{} steps of {each:.1} ms\n", trained.steps))?;
+        Ok(())
+    }
+}

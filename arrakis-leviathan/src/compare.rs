@@ -90,7 +90,10 @@ pub fn at_equal_time(contestants: &[Contestant], outcomes: &[Outcome]) -> Vec<Co
         let steps = (first.trained.seconds / outcome.seconds_per_step()).round().max(1.0) as u64;
         let training = &contestant.training;
         let warm_up = training.warm_up * steps / training.steps.max(1);
-        Contestant { training: Training { steps, warm_up: warm_up.min(steps), ..training.clone() }, ..contestant.clone() }
+        Contestant {
+            training: Training { steps, warm_up: warm_up.min(steps), ..training.clone() },
+            ..contestant.clone()
+        }
     });
     each.collect()
 }

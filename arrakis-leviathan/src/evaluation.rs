@@ -30,13 +30,8 @@ pub fn evaluate(model: &Leviathan, text: &Text, windows: Option<usize>, host: &d
         let (tokens, targets) = text.judged_windows(some, context)?;
         let run = model.trace(&Tokens::from_tensor(&tokens)?).run()?;
         let logits = run.logits()?.f_reshape([-1, vocab])?;
-        let losses = logits.f_cross_entropy_loss(
-            &targets.f_reshape([-1])?,
-            None::<Tensor>,
-            Reduction::Mean,
-            -100,
-            0.0,
-        )?;
+        let losses =
+            logits.f_cross_entropy_loss(&targets.f_reshape([-1])?, None::<Tensor>, Reduction::Mean, -100, 0.0)?;
         sum += losses.f_double_value(&[])? * some.len() as f64;
         host.progress((done * ROWS + some.len()) as u64, starts.len() as u64);
     }

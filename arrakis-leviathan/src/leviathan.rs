@@ -141,8 +141,8 @@ impl Leviathan {
 
     /// The vocabulary, if there is one.
     #[must_use]
-    pub fn vocabulary(&self) -> Option<&Vocabulary> {
-        self.vocabulary.as_deref()
+    pub fn vocabulary(&self) -> Option<Arc<Vocabulary>> {
+        self.vocabulary.clone()
     }
 
     fn needed_tokenizer(&self) -> CoreResult<&Tokenizer> {

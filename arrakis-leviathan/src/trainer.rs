@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrakis_core::{Error as CoreError, Hooks, Host, Pass, PosSlice, unwatched};
+use serde::Serialize;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::adamw::AdamW;
@@ -46,7 +47,7 @@ pub(crate) struct Standing {
 }
 
 /// What a training came to, for each seed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trained {
     /// The seeds.
     pub seeds: Vec<u64>,

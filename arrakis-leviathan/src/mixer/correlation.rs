@@ -74,9 +74,7 @@ impl LagWeights {
 /// d_head]`. For whoever looks at the lags, or edits them; [`LagWeights::lagged`] is quicker.
 pub fn scores(matrix: &Tensor, q: &Tensor, k: &Tensor, past: i64) -> Result<Tensor> {
     let window = matrix.size()[3];
-    let stacked = |x: &Tensor| -> Result<Tensor> {
-        Ok(Tensor::f_stack(&shifted(x, window)?, 3)?.f_transpose(1, 2)?)
-    };
+    let stacked = |x: &Tensor| -> Result<Tensor> { Ok(Tensor::f_stack(&shifted(x, window)?, 3)?.f_transpose(1, 2)?) };
     let queries = stacked(q)?.f_narrow(2, past, q.size()[1] - past)?.f_flatten(3, 4)?;
     let keys = matrix.f_unsqueeze(2)?.f_matmul(&stacked(k)?)?.f_flatten(3, 4)?;
     Ok(queries.f_matmul(&keys.f_transpose(2, 3)?)?)

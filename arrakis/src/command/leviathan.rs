@@ -7,10 +7,9 @@ mod sample;
 mod train;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use arrakis_leviathan::{Leviathan, Text, Vocabulary, evaluate};
+use arrakis_leviathan::{Leviathan, Text, evaluate};
 use clap::{Args, Subcommand};
 use serde_json::json;
 

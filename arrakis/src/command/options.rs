@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use arrakis_bench::Bench;
 use arrakis_core::device;
 use arrakis_models::{Checkpoint, Decoder, LoadOptions};
 use clap::{Args, ValueEnum};
-use tch::Kind;
+use tch::{Device, Kind};
 
+use super::Usage;
 use super::console::Console;
 use crate::Pictures;
 
@@ -51,18 +52,32 @@ impl Options {
         }
     }
 
-    /// Loads a model as these options have it.
-    pub(crate) fn load(&self, model: &str) -> Result<Decoder> {
+    /// The kind and device of models.
+    pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         let kind = match self.dtype {
             Dtype::Float32 => Kind::Float,
             Dtype::Float64 => Kind::Double,
             Dtype::Bfloat16 => Kind::BFloat16,
             Dtype::Float16 => Kind::Half,
         };
+        Ok(LoadOptions { kind, device: device::device(&self.device)? })
+    }
+
+    /// An error where models cannot be trained as these options have it.
+    pub(crate) fn check_trains(&self) -> Result<()> {
+        let LoadOptions { kind, device } = self.load_options()?;
+        if kind != Kind::Float || device != Device::Cpu {
+            bail!(Usage("models are trained in float32 on the CPU; leave `--dtype` and `--device` out".into()));
+        }
+        Ok(())
+    }
+
+    /// Loads a model as these options have it.
+    pub(crate) fn load(&self, model: &str) -> Result<Decoder> {
         let checkpoint = Checkpoint::open(model)?;
         // The prompt's tokenizer is read meanwhile.
         checkpoint.tensors.read_ahead();
-        Ok(Decoder::from_checkpoint(&checkpoint, &LoadOptions { kind, device: device::device(&self.device)? })?)
+        Ok(Decoder::from_checkpoint(&checkpoint, &self.load_options()?)?)
     }
 
     /// These options as they would be typed, those left out that are as they are by default.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use arrakis_graph::Style;
 use arrakis_leviathan::compare::{self, Contestant, Outcome};
-use arrakis_leviathan::{FeedForward, Mixer};
+use arrakis_leviathan::{FeedForward, Mixer, report};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -58,13 +58,12 @@ impl Arguments {
         };
         let report = self.write(&contestants, &outcomes, timed.as_deref())?;
         if self.json {
-            let outcomes = |outcomes: &[Outcome]| -> Result<Value> {
-                let each = outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained }));
-                Ok(Value::Array(each.collect()))
+            let listed = |outcomes: &[Outcome]| -> Vec<Value> {
+                outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained })).collect()
             };
-            let timed = timed.as_deref().map(outcomes).transpose()?;
+            let timed = timed.as_deref().map(listed);
             return Ok(console.json(&json!({
-                "folder": self.out, "equal_size": outcomes(&outcomes)?, "equal_time": timed,
+                "folder": self.out, "equal_size": listed(&outcomes), "equal_time": timed,
             }))?);
         }
         Ok(console.print(report)?)
@@ -74,7 +73,7 @@ impl Arguments {
     fn write(&self, contestants: &[Contestant], outcomes: &[Outcome], timed: Option<&[Outcome]>) -> Result<String> {
         let curves = self.out.join("curves.svg");
         arrakis_graph::draw(&compare::curves(outcomes)?.into(), &curves, &Style::default())?;
-        let report = compare::report(contestants, outcomes, timed, Path::new("curves.svg"))?;
+        let report = report(contestants, outcomes, timed, Path::new("curves.svg"))?;
         let path = self.out.join("report.md");
         arrakis_bench::replace(&path, |temporary| {
             fs::write(temporary, &report).map_err(|source| arrakis_bench::Error::File {

@@ -2,11 +2,10 @@
 
 use arrakis_core::Host;
 
-use crate::command::console::Console;
 use crate::process;
 
-/// Shows progress, and asks whether Ctrl-C was pressed.
-pub(super) struct Listener<'a>(pub(super) &'a Console<'a>);
+/// Shows what a host shows, and asks whether Ctrl-C was pressed.
+pub(super) struct Listener<'a>(pub(super) &'a dyn Host);
 
 impl Host for Listener<'_> {
     fn progress(&self, done: u64, total: u64) {

@@ -113,8 +113,7 @@ fn row_weight(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// Attention over queries and keys that may be wider than the values: `[batch, head, pos, d_head]`.
 ///
-/// The fused kernels want one width, so narrower values are padded; `allowed` is true where a key may be seen, and
-/// `causal` stands for the usual mask.
+/// `allowed` is true where a key may be seen, and `causal` stands for the usual mask.
 pub fn attend(
     q: &Tensor,
     k: &Tensor,
@@ -126,9 +125,34 @@ pub fn attend(
     if wide == width {
         return Ok(Tensor::f_scaled_dot_product_attention(q, k, v, allowed, 0.0, causal, Some(scale), false)?);
     }
+    if causal {
+        return in_blocks(q, k, v, scale);
+    }
+    // The fused kernels want one width.
     let padded = v.f_constant_pad_nd([0, wide - width])?;
     let mixed = Tensor::f_scaled_dot_product_attention(q, k, &padded, allowed, 0.0, causal, Some(scale), false)?;
     Ok(mixed.f_narrow(3, 0, width)?)
+}
+
+/// Queries in one block of [`in_blocks`]: few enough that little above the diagonal is computed.
+const BLOCK: i64 = 128;
+
+/// Causal attention in blocks of queries, each over the keys up to its end: quicker than the fused kernels where those
+/// want padded values.
+fn in_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
+    let (size, len) = (v.size(), q.size()[2]);
+    let q = q.f_mul_scalar(scale)?.f_flatten(0, 1)?;
+    let (k, v) = (k.f_flatten(0, 1)?, v.f_flatten(0, 1)?);
+    let mut mixed = Vec::new();
+    for first in (0..len).step_by(BLOCK as usize) {
+        let rows = BLOCK.min(len - first);
+        let end = first + rows;
+        let mask = Tensor::f_full([rows, end], f64::NEG_INFINITY, (q.kind(), q.device()))?.f_triu(first + 1)?;
+        let keys = k.f_narrow(1, 0, end)?.f_transpose(1, 2)?;
+        let scores = mask.f_baddbmm(&q.f_narrow(1, first, rows)?, &keys, 1, 1)?;
+        mixed.push(scores.f_softmax(-1, None::<Kind>)?.f_bmm(&v.f_narrow(1, 0, end)?)?);
+    }
+    Ok(Tensor::f_cat(&mixed, 1)?.f_view(&size[..])?)
 }
 
 /// The pattern of scores in which unseen keys are minus infinity, in the kind of the scores or a wider one.

@@ -132,6 +132,19 @@ fn one_lag_of_weight_one_is_attention_bit_for_bit() {
 }
 
 #[test]
+fn wide_queries_are_attended_block_by_block_as_in_one_piece() {
+    for len in [1, 127, 128, 129, 300] {
+        let [q, k, _] = signals(8, &[2, 2, len, 6]);
+        let v = Stream::new(8, "values").normals(&[2, 2, len, 3]).unwrap();
+        let causal = Tensor::ones([len, len], (Kind::Bool, tch::Device::Cpu)).tril(0);
+        let scores = (q.matmul(&k.transpose(2, 3)) * 0.5).masked_fill(&causal.logical_not(), f64::NEG_INFINITY);
+        let whole = scores.softmax(-1, Kind::Double).matmul(&v);
+        assert_close(&attend(&q, &k, &v, (None, true), 0.5).unwrap(), &whole, 1e-12, len);
+        assert_close(&attend(&q, &k, &v, (Some(&causal), false), 0.5).unwrap(), &whole, 1e-12, len);
+    }
+}
+
+#[test]
 fn involution_is_its_definition_and_its_pattern() {
     let (batch, len, heads, d_head, span) = (2, 6, 2, 3, 4);
     let v = Stream::new(4, "v").normals(&[batch, len, heads, d_head]).unwrap();

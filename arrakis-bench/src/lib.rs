@@ -20,4 +20,4 @@ pub use log::Log;
 pub use profile::{Profile, Row, Spent};
 pub use record::{Environment, FORMAT, Git, ModelRecord, Record, Status, device_name, dtype_name};
 pub use replace::replace;
-pub use tensors::{read_tensors, write_tensors};
+pub use tensors::{read_tensors, tensors_in, write_tensors};

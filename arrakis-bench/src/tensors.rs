@@ -40,8 +40,12 @@ pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String,
 
 /// The named tensors of a safetensors file, by name.
 pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    let bytes = fs::read(path).map_err(Error::file("read", path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
+    tensors_in(&fs::read(path).map_err(Error::file("read", path))?, path)
+}
+
+/// The named tensors of what a safetensors file holds, by name; `path` stands for it in errors.
+pub fn tensors_in(bytes: &[u8], path: &Path) -> Result<Vec<(String, Tensor)>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
         let kind = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);

@@ -1,4 +1,4 @@
-//! AdamW on the numbers of a stack of models, each clipped by its own gradient (Loshchilov and Hutter 2019).
+//! `AdamW` on the numbers of a stack of models, each clipped by its own gradient (Loshchilov and Hutter 2019).
 
 use arrakis_core::Result;
 use tch::{Kind, Tensor};

@@ -1,7 +1,7 @@
 //! A language model of this crate, as a `Model` that every tool works on, saved and loaded as safetensors.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arrakis_bench::{replace, write_tensors};
@@ -151,11 +151,11 @@ impl Leviathan {
 }
 
 /// Writes a text file, whole or not at all.
-pub(crate) fn write_text(path: &PathBuf, text: &str) -> Result<()> {
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     replace(path, |temporary| {
         fs::write(temporary, text).map_err(|source| arrakis_bench::Error::File {
             verb: "write",
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })
     })?;

@@ -77,9 +77,9 @@ fn section(page: &mut String, outcomes: &[Outcome]) -> Result<()> {
     }
     page.push('\n');
     page.push_str("| seed |");
-    outcomes.iter().for_each(|outcome| {
+    for outcome in outcomes {
         let _ = write!(page, " {} |", outcome.name);
-    });
+    }
     let _ = writeln!(page, "\n|---|{}", "---|".repeat(outcomes.len()));
     for (place, seed) in control.trained.seeds.iter().enumerate() {
         let numbers: Vec<String> =

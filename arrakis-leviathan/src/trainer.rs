@@ -106,7 +106,7 @@ impl<'a> Trainer<'a> {
         let mut metrics = Metrics::open(folder.path(), self.standing.step)?;
         while self.standing.step < self.training.steps && !self.has_stalled() {
             if host.cancelled() {
-                folder.store(self)?;
+                self.keep(folder)?;
                 return Err(CoreError::Cancelled.into());
             }
             let losses = self.step()?;
@@ -115,14 +115,21 @@ impl<'a> Trainer<'a> {
             if done.is_multiple_of(self.training.evaluate_every) || done == self.training.steps {
                 let judged = self.judge()?;
                 metrics.write(&self.metric(&losses, &judged))?;
-                folder.store(self)?;
+                self.keep(folder)?;
             }
         }
-        let trained = self.trained()?;
+        self.trained()
+    }
+
+    /// Writes everything needed to go on, and every model that was judged as it was when it was best.
+    fn keep(&self, folder: &Folder) -> Result<()> {
+        folder.store(self)?;
         for (place, seed) in self.training.seeds.iter().enumerate() {
-            self.model(place)?.save(&folder.model(&self.training, *seed))?;
+            if self.standing.best_losses[place].is_finite() {
+                self.model(place)?.save(&folder.model(&self.training, *seed))?;
+            }
         }
-        Ok(trained)
+        Ok(())
     }
 
     fn has_stalled(&self) -> bool {

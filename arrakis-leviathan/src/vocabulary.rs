@@ -1,6 +1,7 @@
 //! What the tokens of a model are: single characters, or pairs merged into longer pieces.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -111,13 +112,9 @@ impl Vocabulary {
         let mut known: HashMap<char, i64> = HashMap::new();
         let mut ids = Vec::with_capacity(text.len());
         for character in text.chars() {
-            let id = match known.get(&character) {
-                Some(id) => *id,
-                None => {
-                    let id = self.tokenizer.id_of(character.encode_utf8(&mut [0; 4]))?;
-                    known.insert(character, id);
-                    id
-                }
+            let id = match known.entry(character) {
+                Entry::Occupied(found) => *found.get(),
+                Entry::Vacant(place) => *place.insert(self.tokenizer.id_of(character.encode_utf8(&mut [0; 4]))?),
             };
             ids.push(id);
         }

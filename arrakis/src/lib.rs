@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod examples;
+mod loaded;
 mod pictures;
 pub mod process;
 
@@ -14,6 +15,7 @@ pub use arrakis_graph as graph;
 pub use arrakis_leviathan as leviathan;
 pub use arrakis_models as models;
 pub use arrakis_tools as tools;
+pub use loaded::{BUILTIN, Loaded};
 pub use pictures::Pictures;
 
 /// What most programs need: `use arrakis::prelude::*;`.
@@ -27,7 +29,7 @@ pub mod prelude {
     pub use arrakis_tools::*;
     pub use tch::{Device, Kind, Tensor};
 
-    pub use crate::Pictures;
+    pub use crate::{Loaded, Pictures};
 }
 
 // The tools register themselves; the linker drops a crate that nobody names.

@@ -60,7 +60,7 @@ impl Arguments {
         }
         check_folder(&self.out)?;
         let model = options.load(&self.model)?;
-        let tokens = self.prompts.tokens(&model)?;
+        let tokens = self.prompts.tokens(&*model)?;
         let trace = self.keep.iter().fold(model.trace(&tokens), Trace::keep);
         let trace = self.keep_before.iter().fold(trace, Trace::keep_before);
         if let Some(limit) = self.max_memory {
@@ -101,7 +101,7 @@ impl Arguments {
             plan.check(limit / 2)?;
             stream.batch = stream.batch.min((limit / 2 / plan.bytes().max(1)) as usize).max(1);
         }
-        let done = stream.write(&model, &corpus, &self.out, console)?;
+        let done = stream.write(&*model, &corpus, &self.out, console)?;
         let found = &done.activations;
         if self.json {
             return Ok(console.json(&json!({

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use arrakis_core::{Error, Model};
-use arrakis_models::{Decoder, Generation, Sampling, Tokenizer};
+use arrakis_models::{Generation, Sampling, Tokenizer};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let model = options.load(&self.model)?;
-        let tokens = self.prompts.tokens(&model)?;
+        let tokens = self.prompts.tokens(&*model)?;
         let sampling = Sampling {
             max_tokens: self.max_tokens,
             temperature: self.temperature,
@@ -56,13 +56,13 @@ impl Arguments {
             stop: model.tokenizer()?.and_then(Tokenizer::eos).into_iter().collect(),
         };
         let streams = tokens.batch() == 1 && !self.json;
-        let prompts = (0..tokens.batch()).map(|row| Shown::after(&model, tokens.row(row)?));
+        let prompts = (0..tokens.batch()).map(|row| Shown::after(&*model, tokens.row(row)?));
         let mut shown = prompts.collect::<Result<Vec<Shown<'_>>, Error>>()?;
         let mut texts = vec![String::new(); shown.len()];
         if let Some(out) = &self.out {
             check_folder(out)?;
         }
-        let generation = Generation::new(&model, &tokens).sampling(sampling.clone());
+        let generation = Generation::new(&*model, &tokens).sampling(sampling.clone());
         let generation = self.keep.iter().fold(generation, Generation::keep);
         let generated = generation.run(|row, token| {
             let piece = if sampling.stop.contains(&token) { String::new() } else { shown[row].add(token) };
@@ -97,14 +97,14 @@ impl Arguments {
 
 /// A text that grows by tokens, some of which are parts of a letter.
 struct Shown<'a> {
-    model: &'a Decoder,
+    model: &'a dyn Model,
     ids: Vec<i64>,
     text: String,
 }
 
 impl<'a> Shown<'a> {
     /// The text of a prompt, which decides whether the first token keeps its space.
-    fn after(model: &'a Decoder, ids: Vec<i64>) -> Result<Self, Error> {
+    fn after(model: &'a dyn Model, ids: Vec<i64>) -> Result<Self, Error> {
         let text = match model.decode(&ids) {
             Ok(text) => text,
             Err(Error::NoTokenizer) => String::new(),

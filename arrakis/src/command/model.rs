@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use arrakis_bench::{device_name, dtype_name};
-use arrakis_core::{Model, ModelExt, NormKind, Plan, Residual, Trace};
-use arrakis_models::Decoder;
+use arrakis_core::{ModelExt, NormKind, Plan, Residual, Trace};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,6 +12,7 @@ use super::console::Console;
 use super::memory::grouped;
 use super::options::Options;
 use super::prompts::Prompts;
+use crate::Loaded;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -64,8 +64,8 @@ impl Arguments {
             ("vocabulary", dims.vocab.to_string()),
             ("context", dims.context.to_string()),
             ("norm", format!("{norm}, eps {:e}", dims.norm_eps)),
-            ("activation", word(&json!(model.architecture().activation))),
-            ("positions", word(&json!(model.architecture().positions))),
+        ];
+        let after = [
             ("parameters", grouped(size.parameters)),
             ("bytes", format!("{} on {}", size.text(), device_name(model.device()))),
             (
@@ -75,7 +75,7 @@ impl Arguments {
             ("tokenizer", tokenizer.to_owned()),
             ("digest", model.digest()?),
         ];
-        for (name, value) in lines {
+        for (name, value) in lines.into_iter().chain(model.particulars()?).chain(after) {
             console.line(format_args!("{name:12} {value}"))?;
         }
         if self.points {
@@ -87,18 +87,18 @@ impl Arguments {
     }
 
     /// What a run over the prompt would hold; nothing if no run was described.
-    fn plan(&self, model: &Decoder) -> Result<Option<Plan>> {
+    fn plan(&self, model: &Loaded) -> Result<Option<Plan>> {
         if self.keep.is_empty() && self.prompts.parameter()?.is_none() {
             return Ok(None);
         }
-        let tokens = self.prompts.tokens(model)?;
+        let tokens = self.prompts.tokens(&**model)?;
         Ok(Some(self.keep.iter().fold(model.trace(&tokens), Trace::keep).plan()?))
     }
 
-    fn json_of(&self, model: &Decoder, size: &Size, plan: Option<&Plan>) -> Result<Value> {
+    fn json_of(&self, model: &Loaded, size: &Size, plan: Option<&Plan>) -> Result<Value> {
         let points: Vec<String> = model.points().iter().map(ToString::to_string).collect();
         let mut object = json!({
-            "model": self.model, "architecture": model.architecture(), "parameters": size.parameters,
+            "model": self.model, "architecture": model.architecture()?, "parameters": size.parameters,
             "bytes": size.bytes.values().sum::<u64>(), "bytes_by_dtype": size.bytes,
             "dtype": dtype_name(model.kind()), "device": device_name(model.device()),
             "hook_points": points.len(), "tokenizer": model.tokenizer()?.is_some(), "digest": model.digest()?,
@@ -132,7 +132,7 @@ struct Size {
 }
 
 impl Size {
-    fn of(model: &Decoder) -> Result<Self> {
+    fn of(model: &Loaded) -> Result<Self> {
         let mut size = Self { parameters: 0, bytes: BTreeMap::new() };
         let mut seen = HashSet::new();
         for weight in model.weights() {
@@ -150,14 +150,5 @@ impl Size {
     fn text(&self) -> String {
         let kinds = self.bytes.iter().map(|(kind, bytes)| format!("{} as {kind}", grouped(*bytes)));
         kinds.collect::<Vec<String>>().join(", ")
-    }
-}
-
-/// The name of a choice, whether or not it has details.
-fn word(choice: &Value) -> String {
-    match choice {
-        Value::Object(details) => details.keys().next().cloned().unwrap_or_default(),
-        Value::String(name) => name.clone(),
-        other => other.to_string(),
     }
 }

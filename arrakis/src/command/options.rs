@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use arrakis_bench::Bench;
 use arrakis_core::device;
-use arrakis_models::{Checkpoint, Decoder, LoadOptions};
+use arrakis_models::LoadOptions;
 use clap::{Args, ValueEnum};
 use tch::{Device, Kind};
 
 use super::Usage;
 use super::console::Console;
-use crate::Pictures;
+use crate::{Loaded, Pictures};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every verb")]
@@ -73,11 +73,8 @@ impl Options {
     }
 
     /// Loads a model as these options have it.
-    pub(crate) fn load(&self, model: &str) -> Result<Decoder> {
-        let checkpoint = Checkpoint::open(model)?;
-        // The prompt's tokenizer is read meanwhile.
-        checkpoint.tensors.read_ahead();
-        Ok(Decoder::from_checkpoint(&checkpoint, &self.load_options()?)?)
+    pub(crate) fn load(&self, model: &str) -> Result<Loaded> {
+        Loaded::open(model, &self.load_options()?)
     }
 
     /// These options as they would be typed, those left out that are as they are by default.
@@ -92,8 +89,8 @@ impl Options {
     }
 
     /// A bench for a model of that name.
-    pub(crate) fn bench<'a>(&self, model: &'a Decoder, name: &str, console: &'a Console<'_>) -> Bench<'a> {
-        let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&Pictures);
+    pub(crate) fn bench<'a>(&self, model: &'a Loaded, name: &str, console: &'a Console<'_>) -> Bench<'a> {
+        let bench = Bench::new(&**model).named(name).seed(self.seed).host(console).draw(&Pictures);
         if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
     }
 }

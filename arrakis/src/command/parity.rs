@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use arrakis_bench::dtype_name;
-use arrakis_core::{Model, number};
+use arrakis_core::number;
 use arrakis_models::parity::{bound, parity};
 use clap::Args;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl Arguments {
                 dtype_name(model.kind())
             )));
         };
-        let comparisons = parity(&model, &self.reference)?;
+        let comparisons = parity(&*model, &self.reference)?;
         // The ids of a continuation are equal or not, whatever the bound.
         let agrees = |difference: f64, name: &str| {
             if name.ends_with("_ids") { difference == 0.0 } else { difference <= bound }

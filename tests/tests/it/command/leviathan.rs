@@ -1,0 +1,143 @@
+//! `arrakis leviathan`: trained, judged, sampled and compared; and the models that ship with the command.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{arrakis, files, json_printed, printed};
+
+fn text(folder: &Path) -> PathBuf {
+    let path = folder.join("text.txt");
+    let lines: String = (0..150).map(|line| format!("a line of {} and {}\n", line % 9, line % 4)).collect();
+    fs::write(&path, lines).unwrap();
+    path
+}
+
+/// Options that make the least of models and trainings.
+fn tiny<'a>(text: &'a str, out: &'a str) -> Vec<&'a str> {
+    vec![
+        "--text",
+        text,
+        "--out",
+        out,
+        "--layers",
+        "1",
+        "--d-model",
+        "8",
+        "--parameters",
+        "2000",
+        "--context",
+        "16",
+        "--steps",
+        "4",
+        "--warm-up",
+        "1",
+        "--batch",
+        "2",
+        "--evaluate-every",
+        "2",
+        "--windows",
+        "2",
+    ]
+}
+
+#[test]
+fn a_model_is_trained_judged_sampled_and_asked() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (text, out) = (text(scratch.path()), scratch.path().join("out"));
+    let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+    let train = [&["leviathan", "train", "--mixer", "separable:3", "--json"], &tiny(text, out)[..]].concat();
+    let trained = json_printed(&train);
+    assert!(trained["trained"]["parameters"].as_u64().unwrap() <= 2000);
+    assert_eq!(files(Path::new(out)), ["metrics.jsonl", "model", "state.safetensors", "training.json"]);
+    assert_eq!(
+        json_printed(&train)["trained"]["nats"],
+        trained["trained"]["nats"],
+        "a finished training is judged again"
+    );
+
+    let model = format!("{out}/model");
+    let judged = json_printed(&["leviathan", "eval", "--model", &model, "--text", text, "--json"]);
+    let apart = judged["loss"]["nats_per_token"].as_f64().unwrap() - trained["trained"]["nats"][0].as_f64().unwrap();
+    assert!(apart.abs() < 1e-5, "{judged} {trained}");
+    let bits = judged["loss"]["bits_per_character"].as_f64().unwrap();
+    let nats = judged["loss"]["nats_per_token"].as_f64().unwrap();
+    assert!((bits - nats / std::f64::consts::LN_2).abs() < 1e-12, "a character is a token here");
+
+    let sample = |seed: &str| {
+        let args = ["leviathan", "sample", "--model", &model, "--prompt", "a l", "--max-tokens", "9", "--seed", seed];
+        printed(&args)
+    };
+    assert_eq!(sample("1"), sample("1"));
+    assert_eq!(sample("1").chars().count(), 3 + 9 + 1);
+    let said = printed(&["model", &model]);
+    for part in ["family       leviathan", "mixer        separable:3", "feed-forward dense", "positions    rotary"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(json_printed(&["model", &model, "--points", "--json"])["points"].to_string().contains("attn.hook_lag"));
+    printed(&["ask", "logit_lens.lens", "--model", &model, "--prompt", "a line", "--json"]);
+
+    let log = tempfile::tempdir().unwrap();
+    let other = [&["leviathan", "train", "--mixer", "attention"], &tiny(text, out)[..]].concat();
+    let ended = arrakis(log.path(), &other);
+    assert!(ended.status == 1 && ended.err.contains("trained with another `model."), "{}", ended.err);
+}
+
+#[test]
+fn models_are_compared_seed_by_seed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (text, out) = (text(scratch.path()), scratch.path().join("out"));
+    let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+    let models = "attention,diagonal:2,involution:3+mixture:2:1,original";
+    let args = ["leviathan", "compare", "--models", models, "--seeds", "2", "--equal-time"];
+    let page = printed(&[&args[..], &tiny(text, out)].concat());
+    for part in ["At equal size", "At equal time", "| 95 % interval |", "p (Holm)", "`original` sees the tokens"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(fs::read_to_string(format!("{out}/report.md")).unwrap(), page);
+    assert!(fs::read_to_string(format!("{out}/curves.svg")).unwrap().starts_with("<svg"));
+    let trained = files(&Path::new(out).join("equal-size"));
+    assert_eq!(trained, ["attention", "diagonal-2", "involution-3-mixture-2-1", "original"]);
+    let seeds = files(&Path::new(out).join("equal-size/attention"));
+    assert!(seeds.contains(&"seed-0".to_owned()) && seeds.contains(&"seed-1".to_owned()), "{seeds:?}");
+}
+
+#[test]
+fn what_cannot_be_trained_is_said_before_anything_is_written() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (text, out) = (text(scratch.path()), scratch.path().join("out"));
+    let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+    let plain = tiny(text, out);
+    let error = |status: u8, more: &[&str]| {
+        let log = tempfile::tempdir().unwrap();
+        let args = [&["leviathan", "train"], &plain[..], more].concat();
+        let ended = arrakis(log.path(), &args);
+        assert_eq!(ended.status, status, "{more:?}: {}", ended.err);
+        assert!(!Path::new(out).exists(), "{more:?} left something behind");
+        ended.err
+    };
+    assert!(error(2, &["--mixer", "fourier"]).contains("low_rank:W:R"));
+    assert!(error(2, &["--cut", "bpe:12"]).contains("above 256"));
+    assert!(error(2, &["--dtype", "float64"]).contains("float32"));
+    assert!(error(1, &["--mixer", "separable:17"]).contains("context of 16"));
+    assert!(error(1, &["--heads", "3"]).contains("3 heads do not divide"));
+    let log = tempfile::tempdir().unwrap();
+    let args = ["leviathan", "train", "--text", "no such text", "--out", out];
+    let ended = arrakis(log.path(), &args);
+    assert!(ended.status == 1 && ended.err.contains("no such text"), "{}", ended.err);
+    let blocked = tiny(text, text);
+    let ended = arrakis(log.path(), &[&["leviathan", "train"], &blocked[..]].concat());
+    assert!(ended.status == 1 && ended.err.contains("cannot make"), "{}", ended.err);
+}
+
+#[test]
+fn two_models_ship_with_the_command() {
+    for name in arrakis::BUILTIN {
+        let said = json_printed(&["model", name, "--json"]);
+        assert!(said["parameters"].as_u64().unwrap() <= 50_000, "{said}");
+        let text = printed(&["generate", "--model", name, "--prompt", "KING ", "--max-tokens", "12"]);
+        assert!(!text.trim().is_empty(), "{name}");
+    }
+    let log = tempfile::tempdir().unwrap();
+    let ended = arrakis(log.path(), &["model", "builtin:whale"]);
+    assert!(ended.status == 1 && ended.err.contains("`builtin:leviathan` and `builtin:transformer`"), "{}", ended.err);
+}

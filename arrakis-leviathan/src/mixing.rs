@@ -84,10 +84,7 @@ fn score(
     let weights = reader.lags()?;
     let qk = match (&weights, &place.real) {
         // What is no token is silence to the signals, as what lies before the text is.
-        (Some(_), Some(real)) => {
-            let real = real.f_to_device(qk.device())?.f_unsqueeze(2)?.f_unsqueeze(3)?;
-            qk.f_mul(&real.f_to_kind(qk.kind())?)?
-        }
+        (Some(_), Some(real)) => silenced(&qk, real)?,
         _ => qk,
     };
     let part = |x: &Tensor, first: i64| -> Result<Tensor> { Ok(x.f_narrow(2, first, heads)?) };
@@ -106,6 +103,12 @@ fn score(
         None => by_product(&qk, &v, around, tap)?,
     };
     Ok((mixed.f_transpose(1, 2)?, seen))
+}
+
+/// `x` (`[batch, pos, head, d_head]`) with zeros where `real` (`[batch, pos]`) says that there is no token.
+fn silenced(x: &Tensor, real: &Tensor) -> Result<Tensor> {
+    let real = real.f_to_device(x.device())?.f_unsqueeze(2)?.f_unsqueeze(3)?;
+    Ok(x.f_mul(&real.f_to_kind(x.kind())?)?)
 }
 
 fn scale(d_head: i64) -> f64 {
@@ -187,10 +190,7 @@ fn involve(
     };
     let seen = around.keep.then(|| -> Result<_> { Ok((v.f_transpose(1, 2)?, v.f_transpose(1, 2)?)) }).transpose()?;
     let v = match &place.real {
-        Some(real) => {
-            let real = real.f_to_device(v.device())?.f_unsqueeze(2)?.f_unsqueeze(3)?;
-            v.f_mul(&real.f_to_kind(v.kind())?)?
-        }
+        Some(real) => silenced(&v, real)?,
         None => v,
     };
     if !tap.watches(Site::PATTERN) {

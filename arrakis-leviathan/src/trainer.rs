@@ -118,12 +118,18 @@ impl<'a> Trainer<'a> {
                 self.keep(folder)?;
             }
         }
+        self.save_models(folder)?;
         self.trained()
     }
 
-    /// Writes everything needed to go on, and every model that was judged as it was when it was best.
+    /// Writes everything needed to go on, and the models.
     fn keep(&self, folder: &Folder) -> Result<()> {
         folder.store(self)?;
+        self.save_models(folder)
+    }
+
+    /// Writes every model that was judged, as it was when it was best.
+    fn save_models(&self, folder: &Folder) -> Result<()> {
         for (place, seed) in self.training.seeds.iter().enumerate() {
             if self.standing.best_losses[place].is_finite() {
                 self.model(place)?.save(&folder.model(&self.training, *seed))?;

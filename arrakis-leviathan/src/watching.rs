@@ -121,3 +121,59 @@ impl Hooks for FirstFault<'_> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::TrainingHooks;
+    use crate::config::{Config, FeedForward, Mixer, Positions};
+    use crate::feed_forward::routes;
+    use crate::training::Training;
+    use arrakis_core::{Hooks as _, Result, Site, Stream};
+    use tch::Kind;
+
+    fn hooked(training: &Training, step: u64) -> TrainingHooks<'_> {
+        let config = Config {
+            n_layers: 1,
+            n_heads: 1,
+            d_model: 4,
+            d_mlp: 4,
+            vocab: 4,
+            context: 16,
+            positions: Positions::None,
+            mixer: Mixer::Attention,
+            feed_forward: FeedForward::Mixture { experts: 4, top_k: 2 },
+        };
+        TrainingHooks::new(&config, training, step)
+    }
+
+    #[test]
+    fn a_full_expert_is_passed_by_and_no_position_depends_on_a_later_one() -> Result<()> {
+        let training = Training { seeds: vec![1, 2], capacity: 0.5, ..Training::default() };
+        let hooks = hooked(&training, 0);
+        // Two models of three rows: an even share of 16 positions and 2 of 4 experts is 24, and half of it 12.
+        let weights = routes(&Stream::new(1, "scores").normals(&[6, 16, 4])?, 2)?;
+        let kept = hooks.within_capacity(&weights, 2)?;
+        let taken = kept.ne(0.0).view([2, 48, 4]).sum_dim_intlist(1, false, Kind::Int64);
+        assert!(taken.max().int64_value(&[]) == 12, "{taken:?}");
+        let early =
+            hooks.within_capacity(&weights.slice_scatter(&weights.narrow(1, 8, 8).flip([2]), 1, 8, 16, 1), 2)?;
+        assert_eq!(kept.narrow(1, 0, 8), early.narrow(1, 0, 8));
+        let roomy = Training { capacity: 4.0, ..training.clone() };
+        assert_eq!(hooked(&roomy, 0).within_capacity(&weights, 2)?, weights);
+        Ok(())
+    }
+
+    #[test]
+    fn dropout_knows_seed_step_and_point_and_keeps_the_mean() -> Result<()> {
+        let training = Training { seeds: vec![1, 2], dropout: 0.25, ..Training::default() };
+        let ones = tch::Tensor::ones([4, 50, 40], (Kind::Float, tch::Device::Cpu));
+        let dropped = |step, layer| hooked(&training, step).visit(Site::MLP_OUT.at(layer), ones.shallow_clone());
+        let first = dropped(0, 0)?;
+        assert_eq!(first, dropped(0, 0)?);
+        assert_ne!(first, dropped(1, 0)?);
+        assert_ne!(first, dropped(0, 1)?);
+        assert_ne!(first.narrow(0, 0, 2), first.narrow(0, 2, 2), "each seed has its own");
+        assert!((first.mean(Kind::Double).double_value(&[]) - 1.0).abs() < 0.03);
+        Ok(())
+    }
+}

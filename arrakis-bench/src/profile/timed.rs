@@ -29,7 +29,8 @@ pub(super) struct Timed<'a> {
     last: Clock,
     /// The data of the value seen last: a value that passes several points is counted once.
     counted: *const c_void,
-    /// Whether scores were shown in this block, and what each head writes.
+    /// What was met in this block: queries, keys and values; scores; what each head writes.
+    projected: bool,
     scored: bool,
     written: bool,
     /// What the inner hooks give in place of attention or MLP in this block.
@@ -63,6 +64,7 @@ impl<'a> Timed<'a> {
             memory: Memory::open(),
             last: Clock::now(),
             counted: std::ptr::null(),
+            projected: false,
             scored: false,
             written: false,
             given: [None, None],
@@ -80,13 +82,19 @@ impl<'a> Timed<'a> {
     fn count(&mut self, point: HookPoint, value: &Tensor) {
         let numbers = value.numel() as u64;
         let keys = (self.shape.seen + self.shape.pos).unsigned_abs();
-        let flops = component::flops(point.site, numbers, keys, !self.scored, self.written, self.dims);
-        let data = value.data_ptr().cast_const();
-        let bytes = if data == self.counted { 0 } else { numbers * value.kind().elt_size_in_bytes() as u64 };
+        let mut flops = component::flops(point.site, numbers, keys, !self.scored, self.written, self.dims);
+        let (mut bytes, data) = (numbers * value.kind().elt_size_in_bytes() as u64, value.data_ptr().cast_const());
+        match point.site {
+            Site::Q | Site::K | Site::V if self.projected => bytes = 0,
+            // The model did not tell when they were made.
+            Site::Z if !self.projected => flops += component::projection(self.shape.positions(), self.dims),
+            _ if data == self.counted => bytes = 0,
+            _ => {}
+        }
         self.counted = data;
         self.lap(point.layer, component(point.site, !self.scored), flops, bytes);
         match point.site {
-            Site::RESID_PRE => (self.scored, self.written) = (false, false),
+            Site::RESID_PRE => (self.projected, self.scored, self.written) = (false, false, false),
             Site::ATTN_SCORES => self.scored = true,
             Site::RESULT => self.written = true,
             _ => {}
@@ -144,10 +152,19 @@ impl Hooks for Timed<'_> {
     }
 
     fn passed(&mut self, point: HookPoint) {
-        let numbers = point.shape(self.dims, self.shape.batch, self.shape.pos).iter().product::<i64>().unsigned_abs();
-        let shown = self.inner.watches(point);
-        let bytes = if shown { 0 } else { numbers * self.shape.kind.elt_size_in_bytes() as u64 };
-        self.lap(point.layer, component(point.site, true), 0, bytes);
+        let positions = self.shape.positions();
+        let (numbers, flops) = match point.site {
+            Site::V => (component::projected(positions, self.dims), component::projection(positions, self.dims)),
+            // What was shown is counted already.
+            _ if self.inner.watches(point) => (0, 0),
+            _ => {
+                let shape = point.shape(self.dims, self.shape.batch, self.shape.pos);
+                (shape.iter().product::<i64>().unsigned_abs(), 0)
+            }
+        };
+        self.projected |= point.site == Site::V;
+        let bytes = numbers * self.shape.kind.elt_size_in_bytes() as u64;
+        self.lap(point.layer, component(point.site, true), flops, bytes);
         self.inner.passed(point);
     }
 }

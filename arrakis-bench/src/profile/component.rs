@@ -78,11 +78,10 @@ pub(super) fn component(site: Site, fused: bool) -> &'static str {
 pub(super) fn flops(site: Site, numbers: u64, keys: u64, fused: bool, written: bool, dims: &Dims) -> u64 {
     let products = match site {
         Site::MLP_PRE | Site::MLP_PRE_LINEAR => dims.d_model as u64,
-        Site::ATTN_SCORES => dims.d_head as u64,
+        // Of a result each head makes its own part, whose sum is then all there is to do.
+        Site::ATTN_SCORES | Site::RESULT => dims.d_head as u64,
         Site::Z if fused => 2 * keys,
         Site::Z => keys,
-        // Each head's own part, whose sum is then all there is to do.
-        Site::RESULT => dims.d_head as u64,
         Site::ATTN_OUT if written => 0,
         Site::ATTN_OUT => (dims.n_heads * dims.d_head) as u64,
         Site::MLP_OUT => dims.d_mlp as u64,

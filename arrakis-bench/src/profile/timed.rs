@@ -29,12 +29,20 @@ pub(super) struct Timed<'a> {
     last: Clock,
     /// The data of the value seen last: a value that passes several points is counted once.
     counted: *const c_void,
-    /// What was met in this block: queries, keys and values; scores; what each head writes.
-    projected: bool,
-    scored: bool,
-    written: bool,
+    met: Met,
     /// What the inner hooks give in place of attention or MLP in this block.
     given: [Option<Tensor>; 2],
+}
+
+/// What was met in a block.
+#[derive(Default)]
+struct Met {
+    /// That queries, keys and values were made.
+    projection: bool,
+    /// Scores, which fused attention does not show.
+    scores: bool,
+    /// What each head writes.
+    result: bool,
 }
 
 impl Shape {
@@ -64,9 +72,7 @@ impl<'a> Timed<'a> {
             memory: Memory::open(),
             last: Clock::now(),
             counted: std::ptr::null(),
-            projected: false,
-            scored: false,
-            written: false,
+            met: Met::default(),
             given: [None, None],
         }
     }
@@ -82,21 +88,21 @@ impl<'a> Timed<'a> {
     fn count(&mut self, point: HookPoint, value: &Tensor) {
         let numbers = value.numel() as u64;
         let keys = (self.shape.seen + self.shape.pos).unsigned_abs();
-        let mut flops = component::flops(point.site, numbers, keys, !self.scored, self.written, self.dims);
+        let mut flops = component::flops(point.site, numbers, keys, !self.met.scores, self.met.result, self.dims);
         let (mut bytes, data) = (numbers * value.kind().elt_size_in_bytes() as u64, value.data_ptr().cast_const());
         match point.site {
-            Site::Q | Site::K | Site::V if self.projected => bytes = 0,
+            Site::Q | Site::K | Site::V if self.met.projection => bytes = 0,
             // The model did not tell when they were made.
-            Site::Z if !self.projected => flops += component::projection(self.shape.positions(), self.dims),
+            Site::Z if !self.met.projection => flops += component::projection(self.shape.positions(), self.dims),
             _ if data == self.counted => bytes = 0,
             _ => {}
         }
         self.counted = data;
-        self.lap(point.layer, component(point.site, !self.scored), flops, bytes);
+        self.lap(point.layer, component(point.site, !self.met.scores), flops, bytes);
         match point.site {
-            Site::RESID_PRE => (self.projected, self.scored, self.written) = (false, false, false),
-            Site::ATTN_SCORES => self.scored = true,
-            Site::RESULT => self.written = true,
+            Site::RESID_PRE => self.met = Met::default(),
+            Site::ATTN_SCORES => self.met.scores = true,
+            Site::RESULT => self.met.result = true,
             _ => {}
         }
     }
@@ -162,7 +168,7 @@ impl Hooks for Timed<'_> {
                 (shape.iter().product::<i64>().unsigned_abs(), 0)
             }
         };
-        self.projected |= point.site == Site::V;
+        self.met.projection |= point.site == Site::V;
         let bytes = numbers * self.shape.kind.elt_size_in_bytes() as u64;
         self.lap(point.layer, component(point.site, true), flops, bytes);
         self.inner.passed(point);

@@ -38,8 +38,8 @@ impl Hypothesis {
         let found = Found {
             test: Test::MannWhitney { exact },
             statistic: u,
-            p: self.p(below, above).min(1.0),
-            least_p: exact.then(|| self.p(1.0, 1.0 / arrangements(a, b))),
+            p: self.p(below, above),
+            least_p: exact.then(|| self.least_p(1.0 / arrangements(a, b))),
             interval: None,
             effect: rank_biserial(control, treatment)?,
         };

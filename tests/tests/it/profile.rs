@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use arrakis_bench::{Profile, Spent};
+use arrakis_bench::Profile;
+use arrakis_bench::profile::Spent;
 use arrakis_core::print::Room;
 use arrakis_core::{
     Answer, Context, Error, Metric, Model, ModelExt, Part, PosSlice, Prompt, Site, Tokens, Tool, Weight, edit,

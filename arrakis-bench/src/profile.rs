@@ -25,7 +25,7 @@ pub use spent::{Row, Spent};
 /// `attention`, unless the run itself watches them or the profile goes [step by step](Profile::step_by_step).
 ///
 /// - **Time** is wall time, and processor time of all threads of this process, whoever's they are. What no pass took is
-///   [`outside`](Profile::outside) (a tool's own arithmetic, say), so the rows and it are the whole exactly. What hooks
+///   [`outside`](Profile::outside) (a tool's own arithmetic, the way back of gradients), so the rows and it are the whole exactly. What hooks
 ///   of the run itself take, edits and what is kept, is the row `hooks`. On a GPU kernels run on after they are called,
 ///   so there a row is the time of calling; only the whole means something.
 /// - **FLOPs** are those of the matrix products, two for each multiplication with its addition, with every masked pair of

@@ -60,6 +60,19 @@ impl Loaded {
         })
     }
 
+    /// The same model with its matrices laid out for the processor, where it is a decoder.
+    ///
+    /// # Errors
+    /// What LibTorch says where it cannot lay out a matrix.
+    pub fn packed(self) -> Result<Self> {
+        match self {
+            Self::Decoder(decoder) => Ok(Self::Decoder(Box::new(decoder.packed()?))),
+            Self::Leviathan(_) => {
+                bail!("a model of `{}` has no packed form; leave `--packed` out", arrakis_leviathan::FAMILY)
+            }
+        }
+    }
+
     /// The tokenizer, if there is one.
     pub fn tokenizer(&self) -> Result<Option<&Tokenizer>> {
         match self {

@@ -61,6 +61,7 @@ pub struct Comparison {
 }
 
 /// What only the test itself knows of a [`Comparison`].
+#[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) test: Test,
     pub(super) statistic: f64,
@@ -116,7 +117,7 @@ impl Comparison {
         };
         let too_few = match self.least_p {
             Some(least) if least > self.level => {
-                format!(" (so few samples cannot give a p below {}; draw more)", short(least))
+                format!(" (so few samples or arrangements cannot give a p below {}; draw more)", short(least))
             }
             _ => String::new(),
         };

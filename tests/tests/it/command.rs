@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod leviathan;
+mod profile;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ fn help_is_a_result_and_nonsense_a_usage_error() {
     let nowhere = PathBuf::from("nowhere");
     let ended = arrakis(&nowhere, &["--help"]);
     assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    for verb in ["model", "tools", "ask", "cache", "generate", "patch", "parity", "leviathan", "demo"] {
+    for verb in ["model", "tools", "ask", "cache", "generate", "patch", "profile", "parity", "leviathan", "demo"] {
         assert!(ended.out.contains(&format!("\n  {verb}  ")), "{verb}");
         assert_eq!(arrakis(&nowhere, &[verb, "--help"]).status, 0, "{verb}");
     }

@@ -7,8 +7,8 @@ use super::{arrakis, files, json_printed, printed};
 
 fn text(folder: &Path) -> PathBuf {
     let path = folder.join("text.txt");
-    let lines: String = (0..150).map(|line| format!("a line of {} and {}\n", line % 9, line % 4)).collect();
-    fs::write(&path, lines).unwrap();
+    let lines: Vec<String> = (0..150).map(|line| format!("a line of {} and {}\n", line % 9, line % 4)).collect();
+    fs::write(&path, lines.concat()).unwrap();
     path
 }
 

@@ -137,7 +137,7 @@ fn cached_padded_and_batched_passes_are_the_whole_pass() {
         let row = tokens.row(0)?;
         let single = model.trace(&Tokens::from_ids(&row[..5])?).logits(PosSlice::Last).run()?;
         for left in [true, false] {
-            let pads = vec![0; 3];
+            let pads = [0; 3];
             let ids = if left { [&pads[..], &row[..5]].concat() } else { [&row[..5], &pads[..]].concat() };
             let real: Vec<bool> = (0..8).map(|pos| if left { pos >= 3 } else { pos < 5 }).collect();
             let padded = Tokens::from_ids(&ids)?.with_mask(&Tensor::from_slice(&real).unsqueeze(0))?;

@@ -14,8 +14,8 @@ use super::{config, correlation};
 const PATH: &str = "a text";
 
 fn text() -> Text {
-    let lines: String = (0..120).map(|line| format!("the {} and the {} again\n", line % 7, line % 3)).collect();
-    Text::of(Path::new(PATH), &lines, Cut::Characters).unwrap()
+    let lines: Vec<String> = (0..120).map(|line| format!("the {} and the {} again\n", line % 7, line % 3)).collect();
+    Text::of(Path::new(PATH), &lines.concat(), Cut::Characters).unwrap()
 }
 
 fn small(mixer: Mixer, text: &Text) -> Config {

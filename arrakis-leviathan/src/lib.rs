@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod mixer;
 mod mixing;
 mod network;
+mod notation;
 mod parameters;
 mod report;
 pub mod sites;

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub struct Text {
     /// What its tokens are; pairs are merged by the training part alone.
     pub vocabulary: Arc<Vocabulary>,
-    /// blake3 of the whole text, hexadecimal.
+    /// blake3 of the whole text and of the vocabulary, hexadecimal.
     pub digest: String,
     /// Token ids to train on.
     pub(crate) training: Vec<i64>,
@@ -54,7 +54,12 @@ impl Text {
     fn encoded(text: &str, (training, judged): (&str, &str), vocabulary: Arc<Vocabulary>) -> Result<Self> {
         let validation = vocabulary.encode(judged)?;
         Ok(Self {
-            digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
+            digest: blake3::Hasher::new()
+                .update(text.as_bytes())
+                .update(vocabulary.json.as_bytes())
+                .finalize()
+                .to_hex()
+                .to_string(),
             training: vocabulary.encode(training)?,
             characters_per_token: judged.chars().count() as f64 / validation.len().max(1) as f64,
             validation,

@@ -16,7 +16,7 @@ use crate::Loaded;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// A folder, a `.gguf` file, or a hub id
+    /// A folder, a `.gguf` file, a hub id, or one that ships: `builtin:leviathan`, `builtin:transformer`
     model: String,
     /// List the hook points
     #[arg(long)]

@@ -8,11 +8,13 @@ mod diff;
 mod edit;
 mod environment;
 mod error;
+mod export;
 mod fsck;
 mod git;
 mod index;
 pub mod json;
 mod log;
+mod page;
 mod parameters;
 mod query;
 mod record;
@@ -23,6 +25,8 @@ mod seal;
 mod store;
 mod subject;
 mod tensors;
+mod verbs;
+mod versions;
 mod writing;
 
 pub use activations::{ActivationStream, Activations, Streamed};
@@ -39,3 +43,5 @@ pub use record::{Call, FORMAT, FileRecord, Metric, ModelRecord, Note, Outcome, R
 pub use replace::replace;
 pub use subject::Subject;
 pub use tensors::{read_tensors, write_tensors};
+pub use verbs::{Choice, LogVerb, Said};
+pub use versions::Version;

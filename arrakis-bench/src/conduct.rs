@@ -109,11 +109,7 @@ impl<'a> Bench<'a> {
     pub fn picture(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let running = self.at_work("picture")?;
         running.file(name, bytes)?;
-        running.note(|record| {
-            if !record.pictures.iter().any(|known| known == name) {
-                record.pictures.push(name.to_owned());
-            }
-        })
+        running.picture(name)
     }
 
     /// Stores the result of the run, of any type; NaN and infinities survive as strings.

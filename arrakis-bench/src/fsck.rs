@@ -73,15 +73,21 @@ impl Looking<'_> {
     fn run(&mut self, id: &str) -> Result<()> {
         let Fsck { runs, files, .. } = self.found;
         let damaged = self.found.damage.len();
-        let looked = self.look_at_run(id);
-        if looked.is_ok() && self.found.damage.len() == damaged {
-            return Ok(());
-        }
         // A run that ended or went while it was looked at is looked at again, and then it stands still.
-        (self.found.runs, self.found.files) = (runs, files);
-        self.found.damage.truncate(damaged);
-        self.digests.clear();
-        if self.log.run_folder(id).exists() { self.look_at_run(id) } else { Ok(()) }
+        for last in [false, true] {
+            let looked = self.look_at_run(id);
+            let there = self.log.run_folder(id).exists();
+            if there && (last || (looked.is_ok() && self.found.damage.len() == damaged)) {
+                return looked;
+            }
+            (self.found.runs, self.found.files) = (runs, files);
+            self.found.damage.truncate(damaged);
+            self.digests.clear();
+            if !there {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn look_at_run(&mut self, id: &str) -> Result<()> {

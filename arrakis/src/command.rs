@@ -6,6 +6,7 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod log;
 mod memory;
 mod model;
 mod options;
@@ -55,6 +56,8 @@ enum Verb {
     Patch(patch::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
+    /// The runs: found, shown, compared, checked, copied
+    Log(log::Arguments),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
@@ -117,6 +120,7 @@ impl Arguments {
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
+            Verb::Log(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
         .map(|()| 0)
@@ -137,6 +141,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
         Some(arrakis_bench::Error::Core(core)) => Some(core),
         _ => error.downcast_ref(),
     };
-    let misnamed = matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
+    let misnamed = matches!(core, Some(UnknownTool { .. } | Parameters { .. }))
+        || matches!(error.downcast_ref(), Some(arrakis_bench::Error::Query { .. }));
     if misnamed || error.is::<Usage>() { USAGE } else { FAILURE }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_bench::Bench;
+use arrakis_bench::{Bench, Log};
 use arrakis_core::device;
 use arrakis_models::{Checkpoint, Decoder, LoadOptions};
 use clap::{Args, ValueEnum};
@@ -76,9 +76,14 @@ impl Options {
         given.into_iter().flatten().collect()
     }
 
+    /// The log that these options name.
+    pub(crate) fn log(&self) -> Log {
+        Log::open(&self.log)
+    }
+
     /// A bench for a model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Decoder, name: &str, console: &'a Console<'_>) -> Bench<'a> {
         let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&Pictures);
-        if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
+        if self.no_log { bench.unlogged() } else { bench.logged(self.log()) }
     }
 }

@@ -15,6 +15,8 @@ mod fixtures;
 mod generation;
 mod graph;
 mod laws;
+mod log;
+mod named;
 mod plan;
 mod planted;
 mod print;

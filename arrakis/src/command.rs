@@ -12,6 +12,7 @@ mod model;
 mod options;
 mod parity;
 mod patch;
+mod profile;
 mod prompts;
 mod shell;
 mod tools;
@@ -54,6 +55,8 @@ enum Verb {
     Generate(generate::Arguments),
     /// Patch activations of a clean run into a corrupted one
     Patch(patch::Arguments),
+    /// Where the time of a pass goes: by component and by layer
+    Profile(profile::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// The runs: found, shown, compared, checked, copied
@@ -119,6 +122,7 @@ impl Arguments {
             Verb::Cache(arguments) => arguments.run(options, console),
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
+            Verb::Profile(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Log(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),

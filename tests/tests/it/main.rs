@@ -17,6 +17,7 @@ mod graph;
 mod laws;
 mod plan;
 mod planted;
+mod plugins;
 mod print;
 mod processing;
 mod real_models;

@@ -1,6 +1,7 @@
 //! Plugins: tools that are loaded answer as linked ones do, and what is wrong with a plugin is an error that says so.
 
 mod equal;
+mod header;
 
 use std::path::PathBuf;
 

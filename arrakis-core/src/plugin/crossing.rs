@@ -399,7 +399,11 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, Box<
 pub(super) fn message(panic: Box<dyn Any + Send>) -> String {
     let words = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.split("\nException raised").next().unwrap_or_default().to_owned(),
+        // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
+        (_, Some(text)) => {
+            let end = ["\nException raised", "\\nException raised"].iter().filter_map(|mark| text.find(mark)).min();
+            text[..end.unwrap_or(text.len())].to_owned()
+        }
         _ => "it did not say why".to_owned(),
     };
     // What was thrown may panic while it is dropped, and what that throws is left alone.

@@ -1,7 +1,9 @@
 //! Plugins: tools that are loaded answer as linked ones do, and what is wrong with a plugin is an error that says so.
 
+mod compiled;
 mod equal;
 mod header;
+mod refused;
 
 use std::path::PathBuf;
 

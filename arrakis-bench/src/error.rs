@@ -76,14 +76,6 @@ pub enum Error {
         /// What stops it, and the cure.
         why: String,
     },
-    /// A child process that ended before its work did.
-    #[error("the process that was to do `{what}` {end}; this one goes on")]
-    Isolated {
-        /// What it was to do.
-        what: String,
-        /// How it ended.
-        end: String,
-    },
     /// A run without a result.
     #[error("run `{id}` has no result: it is {status}{}", .error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default())]
     NoResult {

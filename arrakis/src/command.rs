@@ -6,11 +6,13 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod isolation;
 mod memory;
 mod model;
 mod options;
 mod parity;
 mod patch;
+mod plugin;
 mod prompts;
 mod shell;
 mod tools;
@@ -53,6 +55,8 @@ enum Verb {
     Generate(generate::Arguments),
     /// Patch activations of a clean run into a corrupted one
     Patch(patch::Arguments),
+    /// Look at a plugin, or begin a new one
+    Plugin(plugin::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// Real experiments on the demo model, logged, with pictures
@@ -86,7 +90,8 @@ fn run_on<A>(args: impl IntoIterator<Item = A>, console: &Console<'_>) -> u8
 where
     A: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,
         Err(error) => {
             let text = error.render();
@@ -94,7 +99,7 @@ where
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
-    match arguments.run(console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
+    match arguments.run(&args, console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
         Ok(status) => status,
         // Whoever read the results has seen enough.
         Err(error) if is_broken_pipe(&error) => 0,
@@ -106,9 +111,17 @@ where
 }
 
 impl Arguments {
-    fn run(self, console: &Console<'_>) -> Result<u8> {
+    fn run(self, args: &[OsString], console: &Console<'_>) -> Result<u8> {
+        if let Verb::Ask(arguments) = &self.verb
+            && arguments.isolate
+        {
+            return isolation::run(&isolation::without_option(args), console);
+        }
         let options = &self.options;
         options.apply();
+        if !matches!(self.verb, Verb::Plugin(_)) {
+            options.load_plugins(console)?;
+        }
         match self.verb {
             Verb::Model(arguments) => arguments.run(options, console),
             Verb::Tools(arguments) => arguments.run(console),
@@ -116,6 +129,7 @@ impl Arguments {
             Verb::Cache(arguments) => arguments.run(options, console),
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
+            Verb::Plugin(arguments) => return arguments.run(console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }

@@ -50,6 +50,17 @@ impl Inspection {
         Ok(found)
     }
 
+    /// For each tool whose name is taken already: by whom.
+    #[must_use]
+    pub fn taken(&self) -> Vec<String> {
+        let known = arrakis_core::tools();
+        let taken = |stamped: &StampedTool| {
+            let holder = known.iter().find(|known| known.name() == stamped.tool)?;
+            Some(format!("the tool `{}` is there already, from `{}`", stamped.tool, holder.owner()))
+        };
+        self.tools.iter().filter_map(taken).collect()
+    }
+
     fn read_stamp(&mut self, library: &elf::Library<'_>, stamp: Stamp, tools: Vec<StampedTool>) {
         match stamp.abi_version() {
             Some((major, _)) if major == abi::MAJOR => {}

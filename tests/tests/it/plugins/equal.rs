@@ -10,24 +10,10 @@ use tch::Kind;
 use unruly_plugin::Everything;
 
 use super::compiled::Compiled;
-use super::{assert_same, loaded, opened};
+use super::{assert_at_rest, assert_same, loaded, opened};
 use crate::families;
 use crate::fixtures::{root, say, shared};
 use crate::tools::input::least;
-
-#[test]
-fn a_tool_crate_answers_the_same_linked_and_loaded() {
-    let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
-    let cx = Context::new(&model);
-    let parameters = json!({ "prompt": [[3, 4, 5, 6], [7, 8]] });
-    let (linked, loaded) = (tool("contrib.head_entropy").unwrap(), loaded("head-entropy", "contrib.head_entropy"));
-    assert_eq!((linked.schema(), linked.owner()), (loaded.schema(), loaded.owner()));
-    let answers = [linked.ask(parameters.clone(), &cx).unwrap(), loaded.ask(parameters, &cx).unwrap()];
-    assert_same(&answers[0], &answers[1], "head entropy");
-    let (here, there) = (Handles::here(), opened("head-entropy").handles().unwrap());
-    assert!(here.given > 0);
-    assert_eq!((here.given, here.taken), (there.taken, there.given));
-}
 
 /// What a host heard of a running tool.
 #[derive(Default)]
@@ -51,14 +37,6 @@ impl Host for Heard {
     fn cancelled(&self) -> bool {
         self.stopped.get()
     }
-}
-
-/// Asserts that every tensor that crossed on this thread was taken by the other side.
-fn assert_at_rest(here_before: Handles, there_before: Handles, plugin: &Plugin) {
-    let (here, there) = (Handles::here(), plugin.handles().unwrap());
-    assert!(here.given > here_before.given);
-    assert_eq!(here.given - here_before.given, there.taken - there_before.taken, "given by the host");
-    assert_eq!(here.taken - here_before.taken, there.given - there_before.given, "given by the plugin");
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Inspection {
         match library.exports(&stamp.entry) {
             Ok(true) => {}
             Ok(false) => {
-                self.obstacles.push(format!("the function `{}` that its stamp names is not there", stamp.entry))
+                self.obstacles.push(format!("the function `{}` that its stamp names is not there", stamp.entry));
             }
             Err(why) => self.obstacles.push(why),
         }

@@ -397,6 +397,7 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, Box<
 
 /// The words of a panic, with the place if it is known.
 pub(super) fn message(panic: Box<dyn Any + Send>) -> String {
+    let place = PANIC_PLACE.take();
     let words = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
@@ -410,7 +411,7 @@ pub(super) fn message(panic: Box<dyn Any + Send>) -> String {
     if let Err(again) = caught(|| drop(panic)) {
         std::mem::forget(again);
     }
-    match PANIC_PLACE.take() {
+    match place {
         Some(place) => format!("{words} ({place})"),
         None => words,
     }

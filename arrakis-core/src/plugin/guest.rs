@@ -31,10 +31,13 @@ pub unsafe fn enter(host: *const abi::Host, plugin: &str, whose: Whose) -> *cons
         return std::ptr::null();
     }
     // The library is never unloaded, and neither is what it hands over.
-    *PLUGIN.get_or_init(|| {
-        crossing::keep_panics_quiet();
-        std::ptr::from_ref::<Plugin>(Box::leak(Box::new(table(plugin, whose)))).expose_provenance()
-    }) as *const Plugin
+    let made = crossing::caught(|| {
+        *PLUGIN.get_or_init(|| {
+            crossing::keep_panics_quiet();
+            std::ptr::from_ref::<Plugin>(Box::leak(Box::new(table(plugin, whose)))).expose_provenance()
+        })
+    });
+    made.map_or(std::ptr::null(), std::ptr::with_exposed_provenance)
 }
 
 fn table(plugin: &str, whose: Whose) -> Plugin {

@@ -10,9 +10,6 @@ use super::host::{HOST, Held, Running};
 use super::stamp::StampedTool;
 use crate::{Answer, Context, Error, Result, ToolEntry};
 
-/// No plugin has more tools; a number beyond it is not a number of tools.
-const MOST_TOOLS: usize = 10_000;
-
 /// A tool of a loaded plugin.
 pub struct LoadedTool {
     name: &'static str,
@@ -78,8 +75,9 @@ pub unsafe fn adopt(entry: Entry, stamped: &[StampedTool]) -> Result<Adopted> {
         let why = format!("its table is of ABI {} and its stamp of {}", plugin.major, abi::MAJOR);
         return Err(mistake("Plugin", why));
     }
-    if plugin.tool_count > MOST_TOOLS {
-        return Err(mistake("Plugin", format!("it says it has {} tools", plugin.tool_count)));
+    if plugin.tool_count != stamped.len() {
+        let why = format!("its table has {} tools and its stamp names {}", plugin.tool_count, stamped.len());
+        return Err(mistake("Plugin", why));
     }
     // SAFETY: as above.
     let tools = unsafe { strided(plugin.tools, plugin.tool_count, plugin.tool_stride, "tools of the plugin")? };

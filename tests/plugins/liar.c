@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <arrakis_plugin.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,6 +117,17 @@ static uint32_t ask(const void *state, const ArrakisCall *call, ArrakisBytes *to
     uint32_t status = attach(call, IS("other dtype") ? 6 : IS("dtype number") ? 999 : 7, IS("other size") ? 3 : 2, IS("null tensor"), to);
     return status ? status : say(to, 0, STACK "\"a\"]}],\"tensor\":\"t\"}}}");
   }
+  if (IS("numbers")) {
+    static char json[512];
+    double uniforms[2], normals[2];
+    uint32_t status = call->host->uniforms(call->context, str("name"), uniforms, 2, to);
+    if (!status) status = call->host->normals(call->context, str("name"), normals, 2, to);
+    if (status) return status;
+    snprintf(json, sizeof json, "{\"a\":{\"number\":%.17g},\"b\":{\"number\":%.17g},\"c\":{\"number\":%.17g},\"d\":{\"number\":%.17g}}",
+             uniforms[0], uniforms[1], normals[0], normals[1]);
+    return say(to, 0, json);
+  }
+  if (IS("null numbers")) return call->host->uniforms(call->context, str("name"), NULL, 2, to);
   if (IS("null context")) return call->host->progress(NULL, 1, 2, to);
   if (IS("null model")) return call->host->digest(NULL, to);
   if (IS("no size")) {

@@ -424,3 +424,77 @@ pub(super) fn keep_panics_quiet() {
         let _ = PANIC_PLACE.try_with(|known| known.replace(place));
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A struct as three minor versions know it.
+    macro_rules! version {
+        ($name:ident { $($field:ident),* }) => {
+            #[repr(C)]
+            #[derive(Debug, Clone, Copy, PartialEq)]
+            struct $name {
+                size: usize,
+                $($field: u64,)*
+            }
+
+            // SAFETY: numbers after `size`.
+            unsafe impl Grows for $name {
+                const FIRST: usize = 16;
+                const NAME: &'static str = stringify!($name);
+            }
+        };
+    }
+    version!(Old { a });
+    version!(Now { a, b });
+    version!(Later { a, b, c });
+
+    #[test]
+    fn a_struct_that_grew_is_read_and_written_as_far_as_both_know_it() {
+        let later = Later { size: size_of::<Later>(), a: 1, b: 2, c: 3 };
+        let old = Old { size: size_of::<Old>(), a: 1 };
+        // SAFETY: each says its own size.
+        unsafe {
+            let now = read(ptr::from_ref(&later).cast::<Now>()).unwrap();
+            assert_eq!((now.a, now.b), (1, 2));
+            let now = read(ptr::from_ref(&old).cast::<Now>()).unwrap();
+            assert_eq!((now.a, now.b), (1, 0));
+
+            let now = Now { size: size_of::<Now>(), a: 7, b: 8 };
+            let mut to = later;
+            write(ptr::from_mut(&mut to).cast::<Now>(), &now).unwrap();
+            assert_eq!(to, Later { size: size_of::<Later>(), a: 7, b: 8, c: 3 });
+            let mut to = [old, old];
+            write(to.as_mut_ptr().cast::<Now>(), &now).unwrap();
+            assert_eq!(to, [Old { size: size_of::<Old>(), a: 7 }, old]);
+        }
+    }
+
+    #[test]
+    fn numbers_of_kinds_are_those_of_libtorch() {
+        for (kind, number) in DTYPES {
+            assert_eq!((dtype_of(kind), kind_of(number).unwrap()), (number, kind));
+        }
+        // SAFETY: the handle is a tensor's, and the function only reads it.
+        let told = |tensor: &Tensor| unsafe {
+            unsafe extern "C" {
+                fn aoti_torch_get_dtype(tensor: *const abi::Tensor, dtype: *mut i32) -> i32;
+            }
+            let mut dtype = -1;
+            assert_eq!(aoti_torch_get_dtype(lend(tensor), &raw mut dtype), 0);
+            dtype
+        };
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half, Kind::Int64, Kind::Bool] {
+            assert_eq!(told(&Tensor::zeros([1], (kind, tch::Device::Cpu))), dtype_of(kind));
+        }
+    }
+
+    #[test]
+    fn a_panic_loses_the_backtrace_of_libtorch_and_nothing_else() {
+        let say = |text: &str| message(Box::new(text.to_owned()));
+        assert_eq!(say("a plain one"), "a plain one");
+        assert_eq!(say("dimension\nException raised from here"), "dimension");
+        assert_eq!(say(r"Torch(dimension\nException raised from here)"), "Torch(dimension");
+    }
+}

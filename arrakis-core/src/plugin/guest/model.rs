@@ -30,6 +30,7 @@ pub(super) struct Remote {
     device: Device,
     /// The points, and their places among the host's.
     points: OnceCell<(Vec<HookPoint>, Vec<usize>)>,
+    weights: OnceCell<Vec<WeightPoint>>,
 }
 
 // SAFETY: a model may be sent to another thread, on either side of the boundary, and it is used by one at a time.
@@ -83,7 +84,16 @@ impl Remote {
             residual,
         };
         let device = usize::try_from(dims.device).map_or(Device::Cpu, Device::Cuda);
-        Ok(Self { host, model, own, dims: dims_here, kind: kind_of(dims.dtype)?, device, points: OnceCell::new() })
+        Ok(Self {
+            host,
+            model,
+            own,
+            dims: dims_here,
+            kind: kind_of(dims.dtype)?,
+            device,
+            points: OnceCell::new(),
+            weights: OnceCell::new(),
+        })
     }
 
     fn told_points(&self) -> Result<(Vec<HookPoint>, Vec<usize>)> {
@@ -244,7 +254,7 @@ impl Model for Remote {
     }
 
     fn weights(&self) -> Vec<WeightPoint> {
-        self.told_weights().unwrap_or_else(|error| fail(&error))
+        self.weights.get_or_init(|| self.told_weights().unwrap_or_else(|error| fail(&error))).clone()
     }
 
     fn weight(&self, weight: WeightPoint) -> Result<Tensor> {

@@ -120,15 +120,14 @@ impl PointTable {
         let block = point.layer.map_or(0, |layer| layer + 1);
         let points = self.by_block.get(block)?;
         let (last_block, last) = self.last.get();
-        // The same constant is nearly always the same text in memory, which is quicker to see than equal texts.
-        let same = |known: &HookPoint| ptr::eq(known.site.name(), point.site.name());
         if last_block == block
             && let Some((known, place)) = points.get(last)
-            && same(known)
+            && *known == point
         {
             return Some(*place);
         }
-        let found = points.iter().position(|(known, _)| same(known));
+        // The same constant is nearly always the same text in memory, which is quicker to see than equal texts.
+        let found = points.iter().position(|(known, _)| ptr::eq(known.site.name(), point.site.name()));
         let found = found.or_else(|| points.iter().position(|(known, _)| known.site == point.site))?;
         self.last.set((block, found));
         Some(points[found].1)

@@ -110,6 +110,26 @@ fn an_answer_may_be_large() {
 }
 
 #[test]
+fn threads_ask_at_the_same_time() {
+    let entry = loaded("unruly-plugin", "unruly.everything");
+    let parameters = json!({ "prompt": [3, 4, 5] });
+    let ask = || {
+        let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
+        let before = (Handles::here(), opened("unruly-plugin").handles().unwrap());
+        let answers: Vec<String> = (0..10)
+            .map(|_| entry.ask(parameters.clone(), &Context::new(&model)).unwrap().split().unwrap().0.to_string())
+            .collect();
+        assert_at_rest(before.0, before.1, opened("unruly-plugin"));
+        answers
+    };
+    let answers: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(answers.concat().iter().all(|answer| *answer == answers[0][0]));
+}
+
+#[test]
 fn a_plan_crosses() {
     let model = families::loaded(&root().join("tests/golden/gpt2"), Kind::Double);
     let (linked, loaded) = (tool("patching.path").unwrap(), loaded("builtin-plugin", "patching.path"));

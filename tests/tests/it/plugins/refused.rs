@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use arrakis_bench::{Inspection, Plugin, load_plugin, plugins};
-use arrakis_core::{Answer, Context, tool};
+use arrakis_core::{Answer, Context, Part, tool};
 use serde_json::json;
 use tch::Kind;
 
@@ -140,6 +140,14 @@ fn a_tool_that_lies_is_an_error() {
     let ask = |lie: &str| honest.ask(json!({ "lie": lie }), &cx);
     assert_eq!(ask("none").unwrap().parts().count(), 1);
     assert_eq!(honest.complete(json!({ "lie": "none" })).unwrap(), json!({ "lie": "none", "more": 3 }));
+    let mut stream = cx.stream("name");
+    let uniforms = [stream.uniform(), stream.uniform()];
+    stream = cx.stream("name");
+    let numbers = [uniforms, [stream.normal(), stream.normal()]].concat();
+    let told = ask("numbers").unwrap();
+    for ((name, part), number) in told.parts().zip(numbers) {
+        assert!(matches!(part, Part::Number(told) if *told == number), "{name}: {part:?}");
+    }
     let cases = [
         ("no json", "answer of `liar.tool`"),
         ("no object", "answer of `liar.tool`"),
@@ -158,6 +166,7 @@ fn a_tool_that_lies_is_an_error() {
         ("dtype number", "there is no dtype 999"),
         ("null tensor", "there is no tensor"),
         ("other axes", "wants [2] and has [1]"),
+        ("null numbers", "the pointer is null"),
         ("null context", "the pointer is null"),
         ("null model", "the pointer is null"),
         ("no size", "says it has 0 bytes"),

@@ -150,9 +150,9 @@ fn stream_length(stream: &Tensor, mask: Option<&Tensor>) -> Result<f64> {
 fn crossing(strengths: &[f64], values: &[f64]) -> f64 {
     let between = |place: usize| {
         let (before, after) = (values[place], values[place + 1]);
+        let changes = before * after <= 0.0 && (before - after).abs() > 0.0;
         let share = before / (before - after);
-        (before * after <= 0.0 && before != after)
-            .then(|| strengths[place] + share * (strengths[place + 1] - strengths[place]))
+        changes.then(|| strengths[place] + share * (strengths[place + 1] - strengths[place]))
     };
     let crossings = (0..strengths.len().saturating_sub(1)).filter_map(between);
     crossings.min_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(f64::NAN)

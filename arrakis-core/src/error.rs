@@ -139,7 +139,7 @@ pub enum Error {
         /// Who brings another.
         other: String,
     },
-    /// A plugin that broke down where it may not.
+    /// A panic on the other side of a plugin's boundary.
     #[error("`{what}` panicked: {message}")]
     Panicked {
         /// The tool, or what it was in.

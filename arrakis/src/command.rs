@@ -119,8 +119,10 @@ impl Arguments {
         }
         let options = &self.options;
         options.apply();
+        options.load_named_plugins()?;
+        // What is looked at is not to run.
         if !matches!(self.verb, Verb::Plugin(_)) {
-            options.load_plugins(console)?;
+            plugin::load_found(console)?;
         }
         match self.verb {
             Verb::Model(arguments) => arguments.run(options, console),

@@ -25,9 +25,12 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Looks at a file; an error if it cannot be read.
+    /// Looks at a file; an error if there is none that can be read.
     pub fn of(path: &Path) -> Result<Self> {
         let canonical = fs::canonicalize(path).map_err(Error::file("read", path))?;
+        if !canonical.is_file() {
+            return Err(Error::Plugin { path: path.to_path_buf(), why: "it is no file".into() });
+        }
         let bytes = fs::read(&canonical).map_err(Error::file("read", path))?;
         let mut found = Self {
             path: canonical,

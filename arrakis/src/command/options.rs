@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_bench::{Bench, load_plugin, plugin_files};
+use arrakis_bench::{Bench, load_plugin};
 use arrakis_core::device;
 use arrakis_models::{Checkpoint, Decoder, LoadOptions};
 use clap::{Args, ValueEnum};
@@ -54,15 +54,10 @@ impl Options {
         }
     }
 
-    /// Loads the plugins that are named, and those that are found; of these, one that does not load is told of.
-    pub(crate) fn load_plugins(&self, console: &Console<'_>) -> Result<()> {
+    /// Loads the plugins that are named.
+    pub(crate) fn load_named_plugins(&self) -> Result<()> {
         for path in &self.plugin {
             load_plugin(path)?;
-        }
-        for found in plugin_files()? {
-            if let Err(error) = load_plugin(&found.path) {
-                console.tell(format_args!("warning: {error} (found by {})\n", found.by))?;
-            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ mod template;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_bench::Inspection;
+use arrakis_bench::{Inspection, load_plugin, plugin_files};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -39,6 +39,16 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         core: Option<PathBuf>,
     },
+}
+
+/// Loads the plugins that are found; one that does not load is told of, and the work goes on.
+pub(super) fn load_found(console: &Console<'_>) -> Result<()> {
+    for found in plugin_files()? {
+        if let Err(error) = load_plugin(&found.path) {
+            console.tell(format_args!("warning: {error} (found by {})\n", found.by))?;
+        }
+    }
+    Ok(())
 }
 
 impl Arguments {

@@ -42,7 +42,8 @@ fn files_that_are_no_plugins_say_what_they_are() {
     let libtorch = arrakis_core::device::libtorch_folder().unwrap().join("libc10.so");
     let cases = [
         (folder.path().join("absent.so"), "cannot read"),
-        (folder.path().to_owned(), "cannot read"),
+        (folder.path().to_owned(), "it is no file"),
+        ("/dev/zero".into(), "it is no file"),
         (file("empty.so", b""), "the file is empty"),
         (file("text.so", b"#!/bin/sh\necho hello\n"), "no ELF file"),
         (file("magic.so", b"\x7fELF"), "no 64-bit library"),

@@ -21,6 +21,7 @@ mod plugins;
 mod print;
 mod processing;
 mod real_models;
+mod real_width;
 mod storage;
 mod sweep;
 mod tools;

@@ -56,6 +56,9 @@
 // `Pass.flags`: LibTorch records the pass, for gradients.
 #define ARRAKIS_RECORD 2
 
+// `Pass.flags`: the pass ends before the block `stop_at`.
+#define ARRAKIS_STOP_AT 4
+
 // `Pass.logits`: of every position.
 #define ARRAKIS_LOGITS_ALL 0
 
@@ -299,9 +302,9 @@ typedef struct ArrakisPass {
   const struct ArrakisHooks *hooks;
   // The first block to run.
   uint64_t start_at;
-  // The block before which the pass ends; -1 for the whole model.
-  int64_t stop_at;
-  // `KEEP_PAST`, `RECORD`.
+  // The block before which the pass ends, if `flags` says so.
+  uint64_t stop_at;
+  // `KEEP_PAST`, `RECORD`, `STOP_AT`.
   uint32_t flags;
   // The positions whose logits are wanted: `LOGITS_…`.
   uint32_t logits;

@@ -136,7 +136,7 @@ static uint32_t ask(const void *state, const ArrakisCall *call, ArrakisBytes *to
   }
   if (IS("null pass")) return call->host->forward(call->model, NULL, NULL, to);
   if (IS("empty pass")) {
-    ArrakisPass pass = {.size = sizeof pass, .stop_at = -1};
+    ArrakisPass pass = {.size = sizeof pass};
     ArrakisOutput output = {.size = sizeof output};
     return call->host->forward(call->model, &pass, &output, to);
   }
@@ -154,7 +154,7 @@ static uint32_t ask(const void *state, const ArrakisCall *call, ArrakisBytes *to
     int64_t ids[2] = {1, 2}, sizes[2] = {1, 2};
     ArrakisTensor *tokens = NULL;
     ArrakisHooks hooks = {.size = sizeof hooks, .state = (void *)call->host, .watches = watches, .visit = keeps_value};
-    ArrakisPass pass = {.size = sizeof pass, .hooks = &hooks, .stop_at = -1};
+    ArrakisPass pass = {.size = sizeof pass, .hooks = &hooks};
     ArrakisOutput output = {.size = sizeof output};
     uint32_t status = call->host->tensor_new(ids, 4, sizes, 2, &tokens, to);
     pass.tokens = tokens;

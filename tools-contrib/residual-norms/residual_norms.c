@@ -169,7 +169,7 @@ static uint32_t visit(void *state, size_t place, ArrakisTensor *value, ArrakisTe
 
 static uint32_t run(const ArrakisCall *call, const ArrakisTensor *tokens, Watch *watch, ArrakisBytes *why) {
   ArrakisHooks hooks = {.size = sizeof hooks, .state = watch, .watches = watches, .visit = visit};
-  ArrakisPass pass = {.size = sizeof pass, .tokens = tokens, .hooks = &hooks, .stop_at = -1, .logits = ARRAKIS_LOGITS_NONE};
+  ArrakisPass pass = {.size = sizeof pass, .tokens = tokens, .hooks = &hooks, .logits = ARRAKIS_LOGITS_NONE};
   ArrakisOutput output = {.size = sizeof output};
   uint32_t status = call->host->forward(call->model, &pass, &output, why);
   call->host->tensor_free(output.residual);

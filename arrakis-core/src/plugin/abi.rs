@@ -36,6 +36,8 @@ pub const DRY_RUN: u32 = 2;
 pub const KEEP_PAST: u32 = 1;
 /// `Pass.flags`: LibTorch records the pass, for gradients.
 pub const RECORD: u32 = 2;
+/// `Pass.flags`: the pass ends before the block `stop_at`.
+pub const STOP_AT: u32 = 4;
 
 /// `Pass.logits`: of every position.
 pub const LOGITS_ALL: u32 = 0;
@@ -279,9 +281,9 @@ pub struct Pass {
     pub hooks: *const Hooks,
     /// The first block to run.
     pub start_at: u64,
-    /// The block before which the pass ends; -1 for the whole model.
-    pub stop_at: i64,
-    /// `KEEP_PAST`, `RECORD`.
+    /// The block before which the pass ends, if `flags` says so.
+    pub stop_at: u64,
+    /// `KEEP_PAST`, `RECORD`, `STOP_AT`.
     pub flags: u32,
     /// The positions whose logits are wanted: `LOGITS_…`.
     pub logits: u32,

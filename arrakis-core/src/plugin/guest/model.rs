@@ -233,8 +233,10 @@ impl Model for Remote {
             past: past.as_ref().map_or(ptr::null(), ptr::from_ref),
             hooks: &raw const hooks,
             start_at: pass.start_at as u64,
-            stop_at: pass.stop_at.map_or(-1, |layer| layer as i64),
-            flags: flag(pass.keep_past, abi::KEEP_PAST) | flag(pass.record, abi::RECORD),
+            stop_at: pass.stop_at.unwrap_or(0) as u64,
+            flags: flag(pass.keep_past, abi::KEEP_PAST)
+                | flag(pass.record, abi::RECORD)
+                | flag(pass.stop_at.is_some(), abi::STOP_AT),
             logits,
             logits_at: at.as_ptr(),
             logits_count: at.len(),

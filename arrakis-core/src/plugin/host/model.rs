@@ -296,7 +296,7 @@ pub(super) unsafe extern "C" fn forward(
                 mask: mask.as_deref(),
                 positions: positions.as_deref(),
                 start_at: layer(pass.start_at)?,
-                stop_at: u64::try_from(pass.stop_at).ok().map(layer).transpose()?,
+                stop_at: (pass.flags & abi::STOP_AT != 0).then(|| layer(pass.stop_at)).transpose()?,
                 past: past.as_ref(),
                 keep_past: pass.flags & abi::KEEP_PAST != 0,
                 logits: wanted(&pass)?,

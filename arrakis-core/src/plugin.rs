@@ -8,8 +8,10 @@
 pub mod abi;
 mod axis;
 mod crossing;
+mod failure;
 #[doc(hidden)]
 pub mod guest;
+mod handles;
 mod host;
 mod loaded;
 pub mod stamp;

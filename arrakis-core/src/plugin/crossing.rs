@@ -1,15 +1,9 @@
-//! What both sides do at the boundary: texts, bytes, tensors, growing structs, failures, and panics caught.
+//! Memory at the boundary: growing structs, arrays, texts and bytes.
 
 #![allow(unsafe_code)]
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::mem::{ManuallyDrop, MaybeUninit, size_of};
-use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
-
-use tch::{Kind, Tensor};
 
 use super::abi::{self, Bytes, Str};
 use crate::{Error, Result};
@@ -158,7 +152,7 @@ impl Bytes {
     pub(super) const EMPTY: Self = Self { ptr: ptr::null_mut(), len: 0, cap: 0, free: None };
 
     /// Bytes that this side frees.
-    fn of(bytes: Vec<u8>) -> Self {
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
         let mut bytes = ManuallyDrop::new(bytes);
         Self { ptr: bytes.as_mut_ptr(), len: bytes.len(), cap: bytes.capacity(), free: Some(free_bytes) }
     }
@@ -192,237 +186,6 @@ impl Bytes {
 unsafe extern "C" fn free_bytes(ptr: *mut u8, len: usize, cap: usize) {
     // SAFETY: they come from `Bytes::of`.
     drop(unsafe { Vec::from_raw_parts(ptr, len, cap) });
-}
-
-thread_local! {
-    /// Tensors given to the other side on this thread.
-    static GIVEN: Cell<u64> = const { Cell::new(0) };
-    /// Tensors taken from the other side on this thread.
-    static TAKEN: Cell<u64> = const { Cell::new(0) };
-    /// Where the last panic was.
-    static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Tensors that changed hands on this thread: given and taken by this side.
-pub(super) fn handles() -> (u64, u64) {
-    (GIVEN.get(), TAKEN.get())
-}
-
-/// Gives a tensor away.
-pub(super) fn give(tensor: Tensor) -> *mut abi::Tensor {
-    GIVEN.set(GIVEN.get() + 1);
-    ManuallyDrop::new(tensor).as_mut_ptr().cast()
-}
-
-/// Gives a tensor away, or null.
-pub(super) fn give_if_any(tensor: Option<Tensor>) -> *mut abi::Tensor {
-    tensor.map_or(ptr::null_mut(), give)
-}
-
-/// Lends a tensor.
-pub(super) fn lend(tensor: &Tensor) -> *const abi::Tensor {
-    tensor.as_ptr().cast()
-}
-
-/// Lends a tensor, or null.
-pub(super) fn lend_if_any(tensor: Option<&Tensor>) -> *const abi::Tensor {
-    tensor.map_or(ptr::null(), lend)
-}
-
-/// Takes a tensor, unless the pointer is null.
-///
-/// # Safety
-/// `handle` is null, or a tensor that changes hands.
-pub(super) unsafe fn take_if_any(handle: *mut abi::Tensor) -> Option<Tensor> {
-    if handle.is_null() {
-        return None;
-    }
-    TAKEN.set(TAKEN.get() + 1);
-    // SAFETY: the caller vouches for it.
-    Some(unsafe { Tensor::from_ptr(handle.cast()) })
-}
-
-/// Takes a tensor.
-///
-/// # Safety
-/// As [`take_if_any`].
-pub(super) unsafe fn take(handle: *mut abi::Tensor, what: &str) -> Result<Tensor> {
-    // SAFETY: the caller vouches for it.
-    unsafe { take_if_any(handle) }.ok_or_else(|| mistake(what, "there is no tensor"))
-}
-
-/// A tensor that the other side lends.
-pub(super) struct Lent(ManuallyDrop<Tensor>);
-
-impl Deref for Lent {
-    type Target = Tensor;
-
-    fn deref(&self) -> &Tensor {
-        &self.0
-    }
-}
-
-/// A tensor that the other side lends, unless the pointer is null.
-///
-/// # Safety
-/// `handle` is null, or a tensor that outlives what is returned.
-pub(super) unsafe fn lent_if_any(handle: *const abi::Tensor) -> Option<Lent> {
-    // SAFETY: the caller vouches for it, and it is never dropped.
-    (!handle.is_null()).then(|| Lent(ManuallyDrop::new(unsafe { Tensor::from_ptr(handle.cast_mut().cast()) })))
-}
-
-/// A tensor that the other side lends.
-///
-/// # Safety
-/// As [`lent_if_any`].
-pub(super) unsafe fn lent(handle: *const abi::Tensor, what: &str) -> Result<Lent> {
-    // SAFETY: the caller vouches for it.
-    unsafe { lent_if_any(handle) }.ok_or_else(|| mistake(what, "there is no tensor"))
-}
-
-/// The number of a kind, as LibTorch has it.
-pub(super) fn dtype_of(kind: Kind) -> i32 {
-    DTYPES.iter().find(|(known, _)| *known == kind).map_or(-1, |(_, number)| *number)
-}
-
-/// The kind of that number.
-pub(super) fn kind_of(dtype: i32) -> Result<Kind> {
-    let kind = DTYPES.iter().find(|(_, number)| *number == dtype).map(|(kind, _)| *kind);
-    kind.ok_or_else(|| mistake("dtype", format!("there is no dtype {dtype}")))
-}
-
-const DTYPES: [(Kind, i32); 20] = [
-    (Kind::Uint8, 0),
-    (Kind::Int8, 1),
-    (Kind::Int16, 2),
-    (Kind::Int, 3),
-    (Kind::Int64, 4),
-    (Kind::Half, 5),
-    (Kind::Float, 6),
-    (Kind::Double, 7),
-    (Kind::ComplexHalf, 8),
-    (Kind::ComplexFloat, 9),
-    (Kind::ComplexDouble, 10),
-    (Kind::Bool, 11),
-    (Kind::QInt8, 12),
-    (Kind::QUInt8, 13),
-    (Kind::QInt32, 14),
-    (Kind::BFloat16, 15),
-    (Kind::Float8e5m2, 23),
-    (Kind::Float8e4m3fn, 24),
-    (Kind::Float8e5m2fnuz, 25),
-    (Kind::Float8e4m3fnuz, 26),
-];
-
-/// The status of an error, and its words.
-pub(super) fn status_of(error: Error) -> (u32, String) {
-    match error {
-        Error::Cancelled => (abi::CANCELLED, String::new()),
-        Error::Parameters { why, .. } => (abi::PARAMETERS, why),
-        Error::Planned(plan) => match serde_json::to_string(&plan) {
-            Ok(plan) => (abi::PLANNED, plan),
-            Err(error) => (abi::FAILED, error.to_string()),
-        },
-        Error::Panicked { message, .. } => (abi::PANICKED, message),
-        other => (abi::FAILED, other.to_string()),
-    }
-}
-
-/// The error of a status and its words; `what` is the tool or the function that failed.
-pub(super) fn error_of(status: u32, words: String, what: &str) -> Error {
-    match status {
-        abi::CANCELLED => Error::Cancelled,
-        abi::PARAMETERS => Error::Parameters { tool: what.to_owned(), why: words },
-        abi::PLANNED => match serde_json::from_str(&words) {
-            Ok(plan) => Error::Planned(plan),
-            Err(error) => mistake("plan", error.to_string()),
-        },
-        abi::PANICKED => Error::Panicked { what: what.to_owned(), message: words },
-        abi::FAILED if words.is_empty() => mistake(what, "it failed without saying why"),
-        abi::FAILED => Error::Other(words.into()),
-        other => mistake(what, format!("it gave the status {other}, which means nothing")),
-    }
-}
-
-/// Does what the other side asked for, and gives the status; the result, or why there is none, is written to `bytes`.
-///
-/// # Safety
-/// `bytes` is null, or points at writable `Bytes`.
-pub(super) unsafe fn answering(bytes: *mut Bytes, work: impl FnOnce() -> Result<Vec<u8>>) -> u32 {
-    let (status, words) = match caught(work) {
-        Ok(Ok(result)) => (abi::OK, result),
-        Ok(Err(error)) => {
-            let (status, words) = status_of(error);
-            (status, words.into_bytes())
-        }
-        Err(panic) => (abi::PANICKED, message(panic).into_bytes()),
-    };
-    if !bytes.is_null() && !words.is_empty() {
-        // SAFETY: the caller vouches for it.
-        unsafe { bytes.write(Bytes::of(words)) };
-    }
-    status
-}
-
-/// As [`answering`], for what gives no bytes.
-///
-/// # Safety
-/// As [`answering`].
-pub(super) unsafe fn doing(why: *mut Bytes, work: impl FnOnce() -> Result<()>) -> u32 {
-    // SAFETY: the caller vouches for it.
-    unsafe { answering(why, || work().map(|()| Vec::new())) }
-}
-
-/// Calls the other side, which writes its result, or why there is none, to the bytes that it is given.
-pub(super) fn asked(what: &str, call: impl FnOnce(*mut Bytes) -> u32) -> Result<Vec<u8>> {
-    let mut bytes = Bytes::EMPTY;
-    let status = call(&raw mut bytes);
-    // SAFETY: the other side wrote them, or nothing.
-    let bytes = unsafe { bytes.take(what)? };
-    if status == abi::OK {
-        return Ok(bytes);
-    }
-    Err(error_of(status, String::from_utf8_lossy(&bytes).into_owned(), what))
-}
-
-/// A function of a table of the other side; an error if it is not there.
-pub(super) fn there<F: Copy>(function: Option<F>, what: &str) -> Result<F> {
-    function.ok_or_else(|| mistake(what, "there is no such function on the other side"))
-}
-
-/// What `work` gives, or what it panicked with.
-pub(super) fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, Box<dyn Any + Send>> {
-    catch_unwind(AssertUnwindSafe(work))
-}
-
-/// The words of a panic, with the place if it is known.
-pub(super) fn message(panic: Box<dyn Any + Send>) -> String {
-    let place = PANIC_PLACE.take();
-    let words = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
-        (_, Some(text)) => {
-            let end = ["\nException raised", "\\nException raised"].iter().filter_map(|mark| text.find(mark)).min();
-            text[..end.unwrap_or(text.len())].to_owned()
-        }
-        _ => "it did not say why".to_owned(),
-    };
-    // What was thrown may panic while it is dropped, and what that throws is left alone.
-    if let Err(again) = caught(|| drop(panic)) {
-        std::mem::forget(again);
-    }
-    match place {
-        Some(place) => format!("{words} ({place})"),
-        None => words,
-    }
-}
-
-/// Lets panics of this library be told by whoever catches them, and not on standard error.
-pub(super) fn keep_panics_quiet() {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(ToString::to_string);
-        let _ = PANIC_PLACE.try_with(|known| known.replace(place));
-    }));
 }
 
 #[cfg(test)]
@@ -469,32 +232,5 @@ mod tests {
             write(to.as_mut_ptr().cast::<Now>(), &now).unwrap();
             assert_eq!(to, [Old { size: size_of::<Old>(), a: 7 }, old]);
         }
-    }
-
-    #[test]
-    fn numbers_of_kinds_are_those_of_libtorch() {
-        for (kind, number) in DTYPES {
-            assert_eq!((dtype_of(kind), kind_of(number).unwrap()), (number, kind));
-        }
-        // SAFETY: the handle is a tensor's, and the function only reads it.
-        let told = |tensor: &Tensor| unsafe {
-            unsafe extern "C" {
-                fn aoti_torch_get_dtype(tensor: *const abi::Tensor, dtype: *mut i32) -> i32;
-            }
-            let mut dtype = -1;
-            assert_eq!(aoti_torch_get_dtype(lend(tensor), &raw mut dtype), 0);
-            dtype
-        };
-        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half, Kind::Int64, Kind::Bool] {
-            assert_eq!(told(&Tensor::zeros([1], (kind, tch::Device::Cpu))), dtype_of(kind));
-        }
-    }
-
-    #[test]
-    fn a_panic_loses_the_backtrace_of_libtorch_and_nothing_else() {
-        let say = |text: &str| message(Box::new(text.to_owned()));
-        assert_eq!(say("a plain one"), "a plain one");
-        assert_eq!(say("dimension\nException raised from here"), "dimension");
-        assert_eq!(say(r"Torch(dimension\nException raised from here)"), "Torch(dimension");
     }
 }

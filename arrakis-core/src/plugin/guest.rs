@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use self::model::Remote;
 use super::abi::{self, Attached, Bytes, Call, Plugin, Str};
-use super::crossing::{self, answering, asked, dtype_of, give, handles, lend_text, mistake, read, text, there};
+use super::crossing::{lend_text, mistake, read, text};
+use super::failure::{answering, asked, caught, keep_panics_quiet, there};
+use super::handles::{counted, dtype_of, give};
 use super::stamp::Whose;
 use crate::{Answer, Context, Error, Result, ToolEntry};
 
@@ -31,9 +33,9 @@ pub unsafe fn enter(host: *const abi::Host, plugin: &str, whose: Whose) -> *cons
         return std::ptr::null();
     }
     // The library is never unloaded, and neither is what it hands over.
-    let made = crossing::caught(|| {
+    let made = caught(|| {
         *PLUGIN.get_or_init(|| {
-            crossing::keep_panics_quiet();
+            keep_panics_quiet();
             std::ptr::from_ref::<Plugin>(Box::leak(Box::new(table(plugin, whose)))).expose_provenance()
         })
     });
@@ -118,7 +120,7 @@ fn parsed(parameters: &str) -> Result<Value> {
 }
 
 unsafe extern "C" fn tell_handles(given: *mut u64, taken: *mut u64) {
-    let (ours_given, ours_taken) = handles();
+    let (ours_given, ours_taken) = counted();
     // SAFETY: the host gives places for both.
     unsafe {
         given.write(ours_given);

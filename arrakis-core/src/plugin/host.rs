@@ -4,6 +4,8 @@
 
 mod hooks;
 mod model;
+mod pass;
+mod points;
 mod tensors;
 
 use std::cell::RefCell;
@@ -11,7 +13,9 @@ use std::cell::RefCell;
 use tch::Tensor;
 
 use super::abi::{self, Attached, Bytes, Host, Str};
-use super::crossing::{self, doing, items, kind_of, mistake, read, take, text};
+use super::crossing::{items, mistake, read, text};
+use super::failure::doing;
+use super::handles::{give, kind_of, take};
 use crate::{Context, Error, Result, Stream};
 pub(super) use model::Held;
 
@@ -32,7 +36,7 @@ pub(super) static HOST: Host = Host {
     weight: Some(model::weight),
     with_weights: Some(model::with_weights),
     model_free: Some(model::free),
-    forward: Some(model::forward),
+    forward: Some(pass::forward),
     unembed: Some(model::unembed),
     final_norm: Some(model::final_norm),
     encode: Some(model::encode),
@@ -178,7 +182,7 @@ unsafe fn put<T>(to: *mut T, value: impl FnOnce() -> T, what: &str) -> Result<()
 /// `to` is null or writable.
 unsafe fn put_tensor(to: *mut *mut abi::Tensor, tensor: Tensor, what: &str) -> Result<()> {
     // SAFETY: the caller vouches for it.
-    unsafe { put(to, || crossing::give(tensor), what) }
+    unsafe { put(to, || give(tensor), what) }
 }
 
 /// What a plugin's panic in a hook is to the model that runs.

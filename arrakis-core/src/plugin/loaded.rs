@@ -5,7 +5,9 @@
 use serde_json::{Map, Value};
 
 use super::abi::{self, Call, Entry};
-use super::crossing::{asked, handles, lend_text, mistake, read, strided, text, there};
+use super::crossing::{lend_text, mistake, read, strided, text};
+use super::failure::{asked, there};
+use super::handles::counted;
 use super::host::{HOST, Held, Running};
 use super::stamp::StampedTool;
 use crate::{Answer, Context, Error, Result, ToolEntry};
@@ -35,7 +37,7 @@ impl Handles {
     /// Those of this program.
     #[must_use]
     pub fn here() -> Self {
-        let (given, taken) = handles();
+        let (given, taken) = counted();
         Self { given, taken }
     }
 }

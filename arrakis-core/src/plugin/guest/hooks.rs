@@ -6,7 +6,9 @@ use std::any::Any;
 use std::ffi::c_void;
 
 use super::super::abi::{self, Bytes};
-use super::super::crossing::{answering, caught, give, give_if_any, mistake, take};
+use super::super::crossing::mistake;
+use super::super::failure::{answering, caught};
+use super::super::handles::{give, give_if_any, take};
 use crate::{Error, HookPoint, Hooks, Result};
 
 /// Hooks that a pass of the host's calls; what goes wrong in them is kept until the pass has returned.

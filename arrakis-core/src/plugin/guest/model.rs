@@ -9,9 +9,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::super::abi::{self, Bytes, KeyValue, Point, WeightEdit, WeightName};
 use super::super::axis;
-use super::super::crossing::{
-    Grows, asked, items, kind_of, lend, lend_if_any, lend_text, mistake, strided, take, take_if_any, text, there,
-};
+use super::super::crossing::{Grows, items, lend_text, mistake, strided, text};
+use super::super::failure::{asked, there};
+use super::super::handles::{kind_of, lend, lend_if_any, take, take_if_any};
 use super::hooks::Ours;
 use super::names;
 use crate::{

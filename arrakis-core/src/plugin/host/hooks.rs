@@ -8,9 +8,11 @@ use std::ptr;
 use tch::Tensor;
 
 use super::super::abi::{self, Bytes};
-use super::super::crossing::{error_of, give, mistake, take_if_any, there};
+use super::super::crossing::mistake;
+use super::super::failure::{error_of, there};
+use super::super::handles::{give, take_if_any};
 use super::hook_panicked;
-use super::model::PointTable;
+use super::points::PointTable;
 use crate::{Error, HookPoint, Hooks, Result};
 
 /// The hooks of a plugin.

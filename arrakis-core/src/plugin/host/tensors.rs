@@ -7,7 +7,9 @@ use std::ffi::c_void;
 use tch::{Device, Tensor};
 
 use super::super::abi::{self, Bytes};
-use super::super::crossing::{doing, dtype_of, items, kind_of, lent, mistake, take_if_any};
+use super::super::crossing::{items, mistake};
+use super::super::failure::doing;
+use super::super::handles::{dtype_of, kind_of, lent, take_if_any};
 use super::{put, put_tensor};
 use crate::Result;
 

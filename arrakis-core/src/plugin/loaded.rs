@@ -83,33 +83,41 @@ pub unsafe fn adopt(entry: Entry, stamped: &[StampedTool]) -> Result<Adopted> {
     }
     // SAFETY: as above.
     let tools = unsafe { strided(plugin.tools, plugin.tool_count, plugin.tool_stride, "tools of the plugin")? };
-    let tools = tools.into_iter().map(loaded).collect::<Result<Vec<ToolEntry>>>()?;
-    check_stamped(&tools, stamped)?;
-    Ok(Adopted { tools, count: plugin.handles })
+    // Nothing is kept of a plugin before all of it is known to be right.
+    let names = tools.iter().map(names).collect::<Result<Vec<_>>>()?;
+    check_stamped(&names, stamped)?;
+    let schemas = tools.iter().zip(&names).map(|(tool, (name, _))| schema(tool, name)).collect::<Result<Vec<_>>>()?;
+    let tools = tools.into_iter().zip(names).zip(schemas).map(|((table, (name, owner)), schema)| {
+        let (name, owner): (&'static str, &'static str) = (name.to_owned().leak(), owner.to_owned().leak());
+        ToolEntry::loaded(name, owner, Box::leak(Box::new(LoadedTool { name, table, schema })))
+    });
+    Ok(Adopted { tools: tools.collect(), count: plugin.handles })
 }
 
-fn loaded(table: abi::Tool) -> Result<ToolEntry> {
+/// The name of a tool, and its owner.
+fn names(table: &abi::Tool) -> Result<(&'static str, &'static str)> {
     // SAFETY: the texts of a plugin's table last.
     let (name, owner) = unsafe { (text(table.name, "name of a tool")?, text(table.owner, "owner of a tool")?) };
     if name.is_empty() {
         return Err(mistake("name of a tool", "it is empty"));
     }
+    Ok((name, owner))
+}
+
+/// The schema of a tool that can be asked.
+fn schema(table: &abi::Tool, name: &str) -> Result<Value> {
     let what = format!("schema of `{name}`");
     there(table.ask, "Tool.ask")?;
     let schema = there(table.schema, "Tool.schema")?;
     // SAFETY: the state is the tool's own.
     let schema = asked(&what, |to| unsafe { schema(table.state, to) })?;
     let schema: Value = serde_json::from_slice(&schema).map_err(|error| mistake(&what, error.to_string()))?;
-    if !schema.is_object() {
-        return Err(mistake(&what, "it is no JSON object"));
-    }
-    let (name, owner): (&'static str, &'static str) = (name.to_owned().leak(), owner.to_owned().leak());
-    Ok(ToolEntry::loaded(name, owner, Box::leak(Box::new(LoadedTool { name, table, schema }))))
+    if schema.is_object() { Ok(schema) } else { Err(mistake(&what, "it is no JSON object")) }
 }
 
-fn check_stamped(entries: &[ToolEntry], stamped: &[StampedTool]) -> Result<()> {
-    let mut found: Vec<(&str, &str)> = entries.iter().map(|entry| (entry.name(), entry.owner())).collect();
-    let mut said: Vec<(&str, &str)> = stamped.iter().map(|tool| (tool.tool.as_str(), tool.owner.as_str())).collect();
+fn check_stamped(names: &[(&str, &str)], stamped: &[StampedTool]) -> Result<()> {
+    let (mut found, mut said) = (names.to_vec(), Vec::new());
+    said.extend(stamped.iter().map(|tool| (tool.tool.as_str(), tool.owner.as_str())));
     found.sort_unstable();
     said.sort_unstable();
     if found == said {

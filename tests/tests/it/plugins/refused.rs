@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use arrakis_bench::{Inspection, Plugin, load_plugin, plugins};
+use arrakis_core::plugin::Handles;
 use arrakis_core::{Answer, Context, Part, tool};
 use serde_json::json;
 use tch::Kind;
 
 use super::compiled::Compiled;
-use super::{library, loaded};
+use super::{assert_at_rest, library, loaded, opened};
 use crate::families;
 use crate::fixtures::root;
 
@@ -139,6 +140,7 @@ fn a_tool_that_lies_is_an_error() {
     let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
     let cx = Context::new(&model);
     let ask = |lie: &str| honest.ask(json!({ "lie": lie }), &cx);
+    let before = Handles::here();
     assert_eq!(ask("none").unwrap().parts().count(), 1);
     assert_eq!(honest.complete(json!({ "lie": "none" })).unwrap(), json!({ "lie": "none", "more": 3 }));
     let mut stream = cx.stream("name");
@@ -183,6 +185,10 @@ fn a_tool_that_lies_is_an_error() {
         assert!(why.contains(words), "{lie}: {why}");
     }
     assert_eq!(ask("none").unwrap().parts().count(), 1);
+    // This plugin counts nothing, and frees through the host what it does not give back.
+    let after = Handles::here();
+    assert!(after.given > before.given);
+    assert_eq!(after.given - before.given, after.taken - before.taken, "handles made and freed");
 }
 
 #[test]
@@ -191,6 +197,8 @@ fn a_tool_that_panics_is_an_error_with_its_words() {
     let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
     let cx = Context::new(&model);
     let ask = |how: &str| wrong.ask(json!({ "how": how }), &cx);
+    let plugin = opened("unruly-plugin");
+    let before = (Handles::here(), plugin.handles().unwrap());
     let cases = [
         ("run", "`unruly.wrong` panicked: the tool is unwell (tests/plugins/unruly/src/lib.rs:"),
         ("thing", "panicked: it did not say why"),
@@ -215,6 +223,7 @@ fn a_tool_that_panics_is_an_error_with_its_words() {
         assert!(why.contains(words), "{how}: {why}");
         assert!(!why.contains("Exception raised"), "{how}: {why}");
     }
+    assert_at_rest(before.0, before.1, plugin);
     let empty = loaded("unruly-plugin", "unruly.empty");
     assert_eq!(empty.ask(json!(null), &cx).unwrap().parts().count(), 0);
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_bench::{Bench, Log};
+use arrakis_bench::{Bench, Log, load_plugin};
 use arrakis_core::device;
 use arrakis_models::{Checkpoint, Decoder, LoadOptions};
 use clap::{Args, ValueEnum};
@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Log nothing
     #[arg(long, global = true)]
     no_log: bool,
+    /// A plugin whose tools are to be there, beside those that are found; may be given several times
+    #[arg(long, global = true, value_name = "FILE.so")]
+    plugin: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -49,6 +52,14 @@ impl Options {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads);
         }
+    }
+
+    /// Loads the plugins that are named.
+    pub(crate) fn load_named_plugins(&self) -> Result<()> {
+        for path in &self.plugin {
+            load_plugin(path)?;
+        }
+        Ok(())
     }
 
     /// Loads a model as these options have it.

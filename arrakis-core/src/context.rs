@@ -14,6 +14,11 @@ pub trait Host {
         let _ = line;
     }
 
+    /// The random stream of that name was opened.
+    fn stream(&self, name: &str) {
+        let _ = name;
+    }
+
     /// Whether the work is to stop.
     fn cancelled(&self) -> bool {
         false
@@ -83,9 +88,16 @@ impl<'a> Context<'a> {
         self.model
     }
 
+    /// The root of the random streams.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The random stream of that name, from its beginning.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {
+        self.host.stream(name);
         Stream::new(self.seed, name)
     }
 

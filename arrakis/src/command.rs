@@ -6,12 +6,15 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod isolation;
 mod leviathan;
+mod log;
 mod memory;
 mod model;
 mod options;
 mod parity;
 mod patch;
+mod plugin;
 mod profile;
 mod prompts;
 mod shell;
@@ -57,10 +60,14 @@ enum Verb {
     Patch(patch::Arguments),
     /// Where the time of a pass goes: by component and by layer
     Profile(profile::Arguments),
+    /// Look at a plugin, or begin a new one
+    Plugin(plugin::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// Train, judge and compare language models that score by cross-correlation
     Leviathan(leviathan::Arguments),
+    /// The runs: found, shown, compared, checked, copied
+    Log(log::Arguments),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
@@ -92,7 +99,8 @@ fn run_on<A>(args: impl IntoIterator<Item = A>, console: &Console<'_>) -> u8
 where
     A: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,
         Err(error) => {
             let text = error.render();
@@ -100,7 +108,7 @@ where
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
-    match arguments.run(console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
+    match arguments.run(&args, console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
         Ok(status) => status,
         // Whoever read the results has seen enough.
         Err(error) if is_broken_pipe(&error) => 0,
@@ -112,9 +120,19 @@ where
 }
 
 impl Arguments {
-    fn run(self, console: &Console<'_>) -> Result<u8> {
+    fn run(self, args: &[OsString], console: &Console<'_>) -> Result<u8> {
+        if let Verb::Ask(arguments) = &self.verb
+            && arguments.isolate
+        {
+            return isolation::run(&isolation::without_option(args), console);
+        }
         let options = &self.options;
         options.apply();
+        options.load_named_plugins()?;
+        // What is looked at is not to run.
+        if !matches!(self.verb, Verb::Plugin(_)) {
+            plugin::load_found(console)?;
+        }
         match self.verb {
             Verb::Model(arguments) => arguments.run(options, console),
             Verb::Tools(arguments) => arguments.run(console),
@@ -123,8 +141,10 @@ impl Arguments {
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
             Verb::Profile(arguments) => arguments.run(options, console),
+            Verb::Plugin(arguments) => return arguments.run(console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Leviathan(arguments) => arguments.run(options, console),
+            Verb::Log(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
         .map(|()| 0)
@@ -145,6 +165,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
         Some(arrakis_bench::Error::Core(core)) => Some(core),
         _ => error.downcast_ref(),
     };
-    let misnamed = matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
+    let misnamed = matches!(core, Some(UnknownTool { .. } | Parameters { .. }))
+        || matches!(error.downcast_ref(), Some(arrakis_bench::Error::Query { .. }));
     if misnamed || error.is::<Usage>() { USAGE } else { FAILURE }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use arrakis_bench::Bench;
+use arrakis_bench::{Bench, Log, load_plugin};
 use arrakis_core::device;
 use arrakis_models::LoadOptions;
 use clap::{Args, ValueEnum};
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Log nothing
     #[arg(long, global = true)]
     no_log: bool,
+    /// A plugin whose tools are to be there, beside those that are found; may be given several times
+    #[arg(long, global = true, value_name = "FILE.so")]
+    plugin: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -50,6 +53,14 @@ impl Options {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads);
         }
+    }
+
+    /// Loads the plugins that are named.
+    pub(crate) fn load_named_plugins(&self) -> Result<()> {
+        for path in &self.plugin {
+            load_plugin(path)?;
+        }
+        Ok(())
     }
 
     /// The kind and device of models.
@@ -88,9 +99,14 @@ impl Options {
         given.into_iter().flatten().collect()
     }
 
+    /// The log that these options name.
+    pub(crate) fn log(&self) -> Log {
+        Log::open(&self.log)
+    }
+
     /// A bench for a model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Loaded, name: &str, console: &'a Console<'_>) -> Bench<'a> {
         let bench = Bench::new(&**model).named(name).seed(self.seed).host(console).draw(&Pictures);
-        if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
+        if self.no_log { bench.unlogged() } else { bench.logged(self.log()) }
     }
 }

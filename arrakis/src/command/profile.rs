@@ -81,8 +81,8 @@ impl Arguments {
         let (passes, warm_up, steps, packed) = (self.passes, self.warm_up, self.steps, self.packed);
         let bench = options.bench(&model, &self.model, console);
         let asked = bench.run(&Profiling { prompt, passes, warm_up, steps, packed })?;
-        let Asked { answer: profile, record, folder } = asked;
-        let asked = Asked { answer: Answer::from(&profile), record, folder };
+        let Asked { answer: profile, record, folder, reused } = asked;
+        let asked = Asked { answer: Answer::from(&profile), record, folder, reused };
         if self.json {
             console.json(&json_of(&asked)?)?;
         } else {

@@ -4,100 +4,30 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrakis_bench::{Asked, Bench, Error, Log, Status};
+use arrakis_bench::{Asked, Bench, Error, Log, Record, Status};
 use arrakis_core::print::Room;
-use arrakis_core::{
-    Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Model, NormKind, Output, Pass, Residual, Result, Stack,
-    Tool, WeightPoint, register_tools,
-};
+use arrakis_core::{Answer, Axis, Context, Draw, Grid, Host, Result, Stack, Tool, register_tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-/// A model that only says what it is.
-struct Named(Dims);
-
-impl Named {
-    fn new() -> Self {
-        Self(Dims {
-            family: "named".into(),
-            n_layers: 1,
-            n_heads: 1,
-            n_kv_heads: 1,
-            d_model: 1,
-            d_head: 1,
-            d_mlp: 1,
-            vocab: 1,
-            context: 1,
-            norm: NormKind::Layer,
-            norm_eps: 0.0,
-            residual: Residual::Serial,
-            others: std::collections::BTreeMap::new(),
-        })
-    }
-}
-
-fn refuse<T>() -> Result<T> {
-    Err(arrakis_core::Error::NoTokenizer)
-}
-
-impl Model for Named {
-    fn dims(&self) -> &Dims {
-        &self.0
-    }
-    fn kind(&self) -> Kind {
-        Kind::Float
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
-    }
-    fn points(&self) -> &[HookPoint] {
-        &[]
-    }
-    fn forward(&self, _: Pass<'_>) -> Result<Output> {
-        refuse()
-    }
-    fn unembed(&self, _: &Tensor) -> Result<Tensor> {
-        refuse()
-    }
-    fn weights(&self) -> Vec<WeightPoint> {
-        Vec::new()
-    }
-    fn weight(&self, _: WeightPoint) -> Result<Tensor> {
-        refuse()
-    }
-    fn with_weights(&self, _: Vec<(WeightPoint, Tensor)>) -> Result<Box<dyn Model>> {
-        refuse()
-    }
-    fn encode(&self, _: &str) -> Result<Vec<i64>> {
-        refuse()
-    }
-    fn token_id(&self, _: &str) -> Result<i64> {
-        refuse()
-    }
-    fn decode(&self, _: &[i64]) -> Result<String> {
-        refuse()
-    }
-    fn digest(&self) -> Result<String> {
-        Ok("0".repeat(64))
-    }
-}
+use crate::named::{Named, refuse};
 
 /// Draws random numbers, or does what a broken tool does.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Numbers {
+pub(crate) struct Numbers {
     /// How many.
-    count: usize,
+    pub(crate) count: usize,
     /// What goes wrong, if anything.
     #[serde(default)]
-    trouble: Trouble,
+    pub(crate) trouble: Trouble,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Trouble {
+pub(crate) enum Trouble {
     #[default]
     None,
     Error,
@@ -167,11 +97,19 @@ fn json_of(answer: &Answer) -> Value {
     answer.split().unwrap().0
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// Writes a record as the bench does, with its digest at the end.
+pub(crate) fn write_record(path: &Path, record: &Record) {
+    let text = serde_json::to_string_pretty(record).unwrap();
+    let body = text.strip_suffix("\n}").unwrap();
+    let digest = blake3::hash(body.as_bytes()).to_hex();
+    fs::write(path, format!("{body},\n  \"digest\": \"{digest}\"\n}}\n")).unwrap();
 }
 
 #[test]
@@ -293,10 +231,10 @@ fn a_run_whose_process_is_gone_is_interrupted() {
     let path = asked.folder.unwrap().join("run.json");
     let mut record = asked.record;
     (record.status, record.ended) = (Status::Running, None);
-    fs::write(&path, serde_json::to_string(&record).unwrap()).unwrap();
+    write_record(&path, &record);
     let log = Log::open(folder.path());
     assert_eq!(log.get(&record.id).unwrap().status, Status::Interrupted);
-    let lock = fs::File::open(&path).unwrap();
+    let lock = fs::File::open(path.parent().unwrap()).unwrap();
     lock.lock().unwrap();
     assert_eq!(log.get(&record.id).unwrap().status, Status::Running);
     assert!(log.answer(&record.id).unwrap_err().to_string().ends_with("has no result: it is running"));
@@ -313,7 +251,7 @@ fn what_is_not_there_or_damaged_is_named() {
         let mut record = ask(folder.path(), json!({ "count": 1 })).unwrap().record;
         fs::rename(log.run_folder(&record.id), log.run_folder(id)).unwrap();
         record.id = id.into();
-        fs::write(log.run_folder(id).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
+        write_record(&log.run_folder(id).join("run.json"), &record);
     }
     assert_eq!(
         log.get("aaa").unwrap_err().to_string(),

@@ -20,7 +20,7 @@ fn a_profile_is_printed_logged_and_drawn() {
     }
     assert!(fs::read_to_string(&plot).unwrap().contains("Time by component"));
     let record = &Log::open(&log).list().unwrap()[0];
-    assert_eq!((record.tool.as_str(), record.status), ("profile.passes", Status::Completed));
+    assert_eq!((record.name.as_str(), record.status), ("profile.passes", Status::Completed));
     let parameters = json!({
         "prompt": [[1, 2, 3], [4, 5, 6]], "passes": 2, "warm_up": 1, "steps": false, "packed": false,
     });

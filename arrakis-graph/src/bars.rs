@@ -59,7 +59,7 @@ impl Picture for Ranking {
         for (index, (entry, text)) in shown.iter().zip(&texts).enumerate() {
             let middle = (index as f64 + 0.5) * PITCH;
             let label =
-                label::cut(&label::visible(&entry.label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
+                label::shortened(&label::visible(&entry.label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
             scene.text((label_room, middle), Anchor::End, &label, Theme::LABEL, theme.ink);
             let end = if entry.value.is_nan() { zero } else { x(entry.value) };
             let colour = match (signed, entry.value < 0.0) {

@@ -1,27 +1,81 @@
 //! A stack as small multiples: one heatmap for each matrix of its last two axes, all in one colour scale.
 
 use arrakis_core::answer::numbers;
-use arrakis_core::{Axis, Grid, Series, Stack};
+use arrakis_core::{Axis, Grid, Scale, Series, Stack};
 
 use crate::axes::{axis_names, column_labels, name_room, row_labels};
-use crate::colour::Ramp;
+use crate::colour::{POSITIVE, Ramp};
 use crate::colour_bar::ColourBar;
 use crate::field::{Field, count, odd_notes, some};
 use crate::heatmap::{cells, scale_of};
 use crate::label::{self, Labels};
+use crate::page::{self, Widget};
 use crate::picture::Picture;
 use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
 use crate::{Error, Result};
 
 /// The most panels below and beside each other.
-const MOST_DOWN: usize = 8;
-const MOST_ACROSS: usize = 12;
-/// The side of a panel.
-const SIDE: (f64, f64) = (44.0, 190.0);
-const GAP: f64 = 8.0;
+const MOST_DOWN: usize = 40;
+const MOST_ACROSS: usize = 32;
+/// The side of a panel, and the greatest height of the panels together.
+const SIDE: (f64, f64) = (14.0, 190.0);
+const TALL: f64 = 1400.0;
 const HEAD: f64 = 15.0;
 const LONGEST_LABEL: f64 = 80.0;
+/// The least side of a panel whose rows and columns are labelled.
+const LABELLED: f64 = 44.0;
+
+/// A stack with what is to be said of its panels.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    pub(crate) stack: Stack,
+    /// Whether there is nothing right of the diagonal of each panel.
+    pub(crate) causal: bool,
+    /// The panels that are framed in colour, counted over all outer axes.
+    pub(crate) framed: Vec<usize>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Panels {
+    pub(crate) fn of(stack: Stack) -> Self {
+        Self { stack, causal: false, framed: vec![], notes: vec![] }
+    }
+}
+
+impl Picture for Panels {
+    fn title(&self) -> &str {
+        &self.stack.title
+    }
+
+    fn scene(&self, theme: &Theme) -> Result<Scene> {
+        let stack = squeezed(&self.stack)?;
+        for axis in &stack.axes {
+            some(&stack.title, &format!("its axis `{}` has no entries", axis.name), axis.len())?;
+        }
+        match stack.axes.as_slice() {
+            [] => Err(Error::Empty { title: stack.title, why: "it has no axes".into() }),
+            [axis] => {
+                let line = [(String::new(), numbers(&stack.values)?)];
+                Series::new(stack.title.as_str(), stack.value.as_str(), axis.clone(), line)?.scene(theme)
+            }
+            [rows, columns] if !self.causal => {
+                let values = numbers(&stack.values)?;
+                let scale = scale_of(&values);
+                let (rows, columns) = (rows.clone(), columns.clone());
+                let mut grid = Grid::new(stack.title.as_str(), stack.value.as_str(), rows, columns, values)?;
+                grid.scale = scale;
+                grid.scene(theme)
+            }
+            [rows, columns] => panels(self, &stack, Choice::only(), rows, columns, theme),
+            [before @ .., last, rows, columns] => panels(self, &stack, Choice::of(last, before), rows, columns, theme),
+        }
+    }
+
+    fn widget(&self) -> Result<Option<Widget>> {
+        page::attention(&self.stack, self.causal, &self.notes)
+    }
+}
 
 impl Picture for Stack {
     fn title(&self) -> &str {
@@ -29,26 +83,31 @@ impl Picture for Stack {
     }
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
-        for axis in &self.axes {
-            some(&self.title, &format!("its axis `{}` has no entries", axis.name), axis.len())?;
-        }
-        match self.axes.as_slice() {
-            [] => Err(Error::Empty { title: self.title.clone(), why: "it has no axes".into() }),
-            [axis] => {
-                let line = [(String::new(), numbers(&self.values)?)];
-                Series::new(self.title.as_str(), self.value.as_str(), axis.clone(), line)?.scene(theme)
-            }
-            [rows, columns] => {
-                let values = numbers(&self.values)?;
-                let scale = scale_of(&values);
-                let (rows, columns) = (rows.clone(), columns.clone());
-                let mut grid = Grid::new(self.title.as_str(), self.value.as_str(), rows, columns, values)?;
-                grid.scale = scale;
-                grid.scene(theme)
-            }
-            [before @ .., last, rows, columns] => panels(self, Choice::of(last, before), rows, columns, theme),
-        }
+        Panels::of(self.clone()).scene(theme)
     }
+
+    fn widget(&self) -> Result<Option<Widget>> {
+        page::attention(self, false, &[])
+    }
+}
+
+/// A stack without the axes of one entry, which its title names; the last two stay where the others are enough.
+fn squeezed(stack: &Stack) -> Result<Stack> {
+    let lone = |axis: &&Axis| axis.len() == 1;
+    let mut kept: Vec<Axis> = stack.axes.iter().filter(|axis| axis.len() != 1).cloned().collect();
+    if kept.len() == stack.axes.len() || kept.is_empty() {
+        return Ok(stack.clone());
+    }
+    if kept.len() == 1 && stack.axes.len() > 1 {
+        // A single row of numbers is read more easily as a line.
+        kept.truncate(1);
+    }
+    let lengths: Vec<i64> = kept.iter().map(|axis| axis.len() as i64).collect();
+    let values = stack.values.f_reshape(lengths).map_err(arrakis_core::Error::from)?;
+    let names: Vec<String> = stack.axes.iter().filter(lone).map(|axis| titled(axis, 0)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| !stack.title.contains(name)).collect();
+    let title = if names.is_empty() { stack.title.clone() } else { format!("{} ({})", stack.title, names.join(", ")) };
+    Ok(Stack::new(title, stack.value.as_str(), kept, values)?)
 }
 
 /// Which of the matrices are drawn, in rows of panels.
@@ -63,11 +122,16 @@ struct Choice {
 }
 
 impl Choice {
+    /// The only panel.
+    fn only() -> Self {
+        Self { wide: 1, down: vec![], panels: vec![(0, String::new())], notes: vec![] }
+    }
+
     /// The only outer axis is wrapped into rows; of several the last runs across and the others down.
     fn of(last: &Axis, before: &[Axis]) -> Self {
         let mut notes = Vec::new();
         if before.is_empty() {
-            let shown = spread(last.len(), MOST_DOWN * MOST_DOWN, &last.name, &mut notes);
+            let shown = spread(last.len(), 16 * 16, &last.name, &mut notes);
             let panels: Vec<_> = shown.into_iter().map(|place| (place, titled(last, place))).collect();
             return Self { wide: near_square(panels.len()), down: vec![], panels, notes };
         }
@@ -109,28 +173,45 @@ fn path(axes: &[Axis], mut place: usize) -> String {
     parts.join(", ")
 }
 
-fn panels(stack: &Stack, mut choice: Choice, rows: &Axis, columns: &Axis, theme: &Theme) -> Result<Scene> {
+fn panels(
+    shown: &Panels,
+    stack: &Stack,
+    mut choice: Choice,
+    rows: &Axis,
+    columns: &Axis,
+    theme: &Theme,
+) -> Result<Scene> {
     let wide = choice.wide;
     let tall = choice.panels.len().div_ceil(wide);
-    let whole = matrices(stack, &choice, rows, columns)?;
-    let values = || whole.iter().flat_map(|field| &field.values);
-    let scale = scale_of(&values().copied().collect::<Vec<_>>());
+    let whole = matrices(stack, &choice, rows, columns, shown.causal)?;
+    let values = || whole.iter().flat_map(Field::shown);
+    let scale =
+        if values().any(|&value| value < 0.0 && value.is_finite()) { Scale::Diverging } else { Scale::Sequential };
     let ramp = Ramp::over(values().copied(), scale);
     let bar = ColourBar::new(ramp, &stack.value, tall as f64 * SIDE.1, theme);
-    let mut notes = odd_notes(values(), "hatched or grey", "drawn as the end of the scale");
+    let mut notes = shown.notes.clone();
+    notes.extend(odd_notes(values(), "hatched or grey", "drawn as the end of the scale"));
     notes.append(&mut choice.notes);
 
     let down_room = label::widest(&choice.down, Theme::LABEL, LONGEST_LABEL, theme);
     let down_room = if choice.down.is_empty() { 0.0 } else { down_room + 10.0 };
     let row_room = label::widest(&rows.labels, Theme::SMALL, LONGEST_LABEL, theme) + 8.0;
-    let left = down_room + name_room(&rows.name) + row_room;
-    let room = theme.width - 2.0 * Theme::MARGIN - left - bar.width();
-    let side = ((room + GAP) / wide as f64 - GAP).clamp(SIDE.0, SIDE.1);
+    let width_of = |row_room: f64| {
+        let left = down_room + name_room(&rows.name) + row_room;
+        let room = theme.width - 2.0 * Theme::MARGIN - left - bar.width();
+        let gap = if room / (wide as f64) < LABELLED { 3.0 } else { 8.0 };
+        let most = (TALL / tall as f64).clamp(LABELLED + 6.0, SIDE.1);
+        (left, gap, ((room + gap) / wide as f64 - gap).clamp(SIDE.0, most))
+    };
+    // Where panels are too small for labels of their own cells, they get the room.
+    let labelled = width_of(row_room).2 >= LABELLED;
+    let (left, gap, side) = width_of(if labelled { row_room } else { 2.0 });
 
+    let pixels = (side * theme.scale.max(1.0)) as usize;
     let mut fields = Vec::with_capacity(whole.len());
     let mut thinned = None;
     for field in whole {
-        let (field, note) = field.thinned(side as usize, side as usize, scale);
+        let (field, note) = field.thinned(pixels, pixels, scale);
         thinned = thinned.or(note);
         fields.push(field);
     }
@@ -147,39 +228,73 @@ fn panels(stack: &Stack, mut choice: Choice, rows: &Axis, columns: &Axis, theme:
     let below = Labels::across(&first.columns, cell_width, small(cell_width), LONGEST_LABEL, theme);
 
     let mut scene = Scene::default();
-    let between = if choice.down.is_empty() { GAP + HEAD } else { GAP };
+    let between = if choice.down.is_empty() { gap + HEAD } else { gap };
     let corner = |index: usize| {
         let (row, column) = (index / wide, index % wide);
-        (left + column as f64 * (width + GAP), HEAD + row as f64 * (height + between))
+        (left + column as f64 * (width + gap), HEAD + row as f64 * (height + between))
     };
-    let head = |text: &str| label::cut(&label::visible(text, &theme.font), Theme::SMALL, width, &theme.font);
-    for (index, (field, (_, label))) in fields.iter().zip(&choice.panels).enumerate() {
+    let heads = headings(&choice, width, theme);
+    if let Some(name) = &heads.name {
+        scene.text((left - 8.0, HEAD - 8.0), Anchor::End, name, Theme::SMALL, theme.muted);
+    }
+    for (index, (field, head)) in fields.iter().zip(&heads.texts).enumerate() {
         let (x, y) = corner(index);
         cells(&mut scene, field, &ramp, (x, y), (cell_width, cell_height), theme);
-        scene.text((x + width / 2.0, y - 8.0), Anchor::Middle, &head(label), Theme::SMALL, theme.ink);
-        if index % wide == 0 {
+        if shown.framed.contains(&choice.panels[index].0) {
+            let around = vec![(x, y), (x + width, y), (x + width, y + height), (x, y + height), (x, y)];
+            scene.stroke(around, 2.0, POSITIVE);
+        }
+        scene.text((x + width / 2.0, y - 8.0), Anchor::Middle, head, Theme::SMALL, theme.ink);
+        if labelled && index % wide == 0 {
             row_labels(&mut scene, &beside, (x, y), cell_height, theme);
         }
-        if index + wide >= fields.len() {
+        if labelled && index + wide >= fields.len() {
             column_labels(&mut scene, &below, (x, y + height), cell_width, theme);
         }
     }
     for (row, label) in choice.down.iter().enumerate() {
         let y = corner(row * wide).1 + height / 2.0;
-        let label = label::cut(&label::visible(label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
+        let label = label::shortened(&label::visible(label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
         scene.text((0.0, y), Anchor::Start, &label, Theme::LABEL, theme.ink);
     }
     let (end, bottom) = corner(tall * wide - 1);
     let (total_width, total_height) = (end + width - left, bottom + height - HEAD);
     let mut named = Scene::default();
     let corner = (left - down_room, HEAD);
+    let extent = if labelled { below.extent } else { -4.0 };
     let bottom =
-        axis_names(&mut named, (&rows.name, &columns.name), corner, (total_width, total_height), below.extent, theme);
+        axis_names(&mut named, (&rows.name, &columns.name), corner, (total_width, total_height), extent, theme);
     scene.append(named, (down_room, 0.0));
     let bar_end = bar.draw(&mut scene, (left + total_width + 14.0, HEAD), total_height.clamp(96.0, 320.0), theme);
     scene.width = left + total_width + bar.width();
     scene.height = bottom.max(bar_end);
     Ok(scene.framed(&stack.title, &notes, theme))
+}
+
+/// What stands above panels of some width.
+struct Headings {
+    /// The name of what is counted, where the panels have room for numbers only.
+    name: Option<String>,
+    texts: Vec<String>,
+}
+
+fn headings(choice: &Choice, width: f64, theme: &Theme) -> Headings {
+    let whole: Vec<String> = choice.panels.iter().map(|(_, head)| label::visible(head, &theme.font)).collect();
+    let fits = |text: &String| theme.measure(text, Theme::SMALL) <= width + 2.0;
+    let split = |text: &String| text.rsplit_once(' ').map(|(name, number)| (name.to_owned(), number.to_owned()));
+    let numbered = whole.iter().filter(|text| !text.is_empty()).all(|text| split(text).is_some());
+    if whole.iter().all(fits) || !numbered {
+        let cut = |text: &String| label::shortened(text, Theme::SMALL, width, &theme.font);
+        return Headings { name: None, texts: whole.iter().map(cut).collect() };
+    }
+    let name = whole.iter().find_map(split).map(|(name, _)| name);
+    let texts: Vec<String> = whole.iter().map(|text| split(text).map_or(String::new(), |(_, number)| number)).collect();
+    let widest = texts.iter().map(|text| theme.measure(text, Theme::SMALL)).fold(0.0, f64::max);
+    // Numbers that would touch are thinned.
+    let step = ((widest + 3.0) / (width + 3.0)).ceil().max(1.0) as usize;
+    let thin =
+        |(place, text): (usize, String)| if (place % choice.wide).is_multiple_of(step) { text } else { String::new() };
+    Headings { name, texts: texts.into_iter().enumerate().map(thin).collect() }
 }
 
 /// The size of a label beside cells of some side: smaller ones are better than every other one.
@@ -197,7 +312,7 @@ fn near_square(panels: usize) -> usize {
 }
 
 /// The chosen matrices of a stack.
-fn matrices(stack: &Stack, choice: &Choice, rows: &Axis, columns: &Axis) -> Result<Vec<Field>> {
+fn matrices(stack: &Stack, choice: &Choice, rows: &Axis, columns: &Axis, causal: bool) -> Result<Vec<Field>> {
     let core = |error| Error::from(arrakis_core::Error::from(error));
     let flat = stack.values.f_reshape([-1, rows.len() as i64, columns.len() as i64]).map_err(core)?;
     choice
@@ -206,7 +321,7 @@ fn matrices(stack: &Stack, choice: &Choice, rows: &Axis, columns: &Axis) -> Resu
         .map(|&(place, _)| {
             let values = numbers(&flat.f_select(0, place as i64).map_err(core)?)?;
             count(&stack.title, "values in each panel", rows.len() * columns.len(), values.len())?;
-            Ok(Field { rows: rows.labels.clone(), columns: columns.labels.clone(), values })
+            Ok(Field { rows: rows.labels.clone(), columns: columns.labels.clone(), values, causal })
         })
         .collect()
 }

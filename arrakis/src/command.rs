@@ -6,11 +6,13 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod looks;
 mod memory;
 mod model;
 mod options;
 mod parity;
 mod patch;
+mod plot;
 mod prompts;
 mod shell;
 mod tools;
@@ -53,6 +55,8 @@ enum Verb {
     Generate(generate::Arguments),
     /// Patch activations of a clean run into a corrupted one
     Patch(patch::Arguments),
+    /// Draw a picture of hook points or of an answer; the kinds, if none is named
+    Plot(plot::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// Real experiments on the demo model, logged, with pictures
@@ -116,6 +120,7 @@ impl Arguments {
             Verb::Cache(arguments) => arguments.run(options, console),
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
+            Verb::Plot(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
@@ -137,6 +142,14 @@ fn status_of(error: &anyhow::Error) -> u8 {
         Some(arrakis_bench::Error::Core(core)) => Some(core),
         _ => error.downcast_ref(),
     };
-    let misnamed = matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
+    let graph = matches!(
+        error.downcast_ref(),
+        Some(
+            arrakis_graph::Error::UnknownKind { .. }
+                | arrakis_graph::Error::Format { .. }
+                | arrakis_graph::Error::Style { .. }
+        )
+    );
+    let misnamed = graph || matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
     if misnamed || error.is::<Usage>() { USAGE } else { FAILURE }
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use arrakis_bench::{Asked, Bench};
 use arrakis_core::{Answer, SweepPlan, answer, number};
-use arrakis_graph::Style;
+use arrakis_graph::{Backend as _, Html, Page, Theme, backend_of, save};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::console::Console;
+use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
 use super::{Usage, fields};
@@ -36,7 +37,8 @@ pub(crate) struct Arguments {
 /// How an answer is shown.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Draw the first part that has a picture to this file, as SVG or PNG by its ending; all of them into a folder
+    /// Draw the first part that has a picture to this file, as SVG or PNG by its ending; all of them to a page of HTML
+    /// or into a folder
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Print and draw only this part of the answer; may be given several times
@@ -49,6 +51,8 @@ pub(crate) struct Show {
     /// where the tool makes no sweep
     #[arg(long, conflicts_with_all = ["plot", "part"])]
     dry_run: bool,
+    #[command(flatten)]
+    looks: Looks,
 }
 
 impl Arguments {
@@ -90,10 +94,10 @@ impl Show {
     /// An error if the picture could not be written.
     fn check(&self) -> Result<()> {
         let Some(path) = &self.plot else { return Ok(()) };
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if !path.is_dir() && !matches!(ending.as_deref(), Some("svg" | "png")) {
-            bail!(Usage(format!("`--plot {}`: a picture ends in `.svg` or `.png`", path.display())));
+        if !path.is_dir() && backend_of(path).is_err() {
+            bail!(Usage(format!("`--plot {}`: a picture ends in `.svg`, `.png` or `.html`", path.display())));
         }
+        Theme::new(&self.looks.style())?;
         check_folder(path)
     }
 
@@ -115,7 +119,7 @@ impl Show {
             console.line(chosen.text(console.room()))?;
         }
         if let Some(path) = &self.plot {
-            for file in draw(&chosen, path)? {
+            for file in self.draw(&chosen, &asked.record.tool, path)? {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
@@ -124,6 +128,23 @@ impl Show {
             console.tell(format_args!("run {} took {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
         }
         Ok(())
+    }
+
+    /// Draws the first picture to a file, or all of them to a page or into a folder.
+    fn draw(&self, answer: &Answer, tool: &str, path: &Path) -> Result<Vec<PathBuf>> {
+        let style = self.looks.style();
+        if path.is_dir() {
+            return Ok(arrakis_graph::draw_answer(answer, path, &style)?);
+        }
+        let Some((_, part)) = answer.parts().find(|(_, part)| arrakis_graph::drawable(part)) else {
+            bail!("the answer has no picture: it is made of numbers and texts alone");
+        };
+        if backend_of(path)?.ending() == Html.ending() {
+            save(path, Page::new(tool, &style)?.answer(answer)?.html()?.as_bytes())?;
+        } else {
+            arrakis_graph::draw(part, path, &style)?;
+        }
+        Ok(vec![path.to_path_buf()])
     }
 
     /// The parts to be shown; an error names those that there are.
@@ -141,18 +162,6 @@ impl Show {
         }
         Ok(chosen)
     }
-}
-
-/// Draws the first picture to a file, or all of them into a folder.
-fn draw(answer: &Answer, path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_dir() {
-        return Ok(arrakis_graph::draw_answer(answer, path, &Style::default())?);
-    }
-    let Some((_, part)) = answer.parts().find(|(_, part)| arrakis_graph::drawable(part)) else {
-        bail!("the answer has no picture: it is made of numbers and texts alone");
-    };
-    arrakis_graph::draw(part, path, &Style::default())?;
-    Ok(vec![path.to_path_buf()])
 }
 
 /// An error if the folder that a file is to lie in is not there.

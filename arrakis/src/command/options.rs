@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_bench::Bench;
+use arrakis_bench::{Bench, Log};
 use arrakis_core::device;
 use arrakis_models::{Checkpoint, Decoder, LoadOptions};
 use clap::{Args, ValueEnum};
@@ -11,6 +11,9 @@ use tch::Kind;
 
 use super::console::Console;
 use crate::Pictures;
+
+/// The pictures of logged runs.
+static PICTURES: Pictures = Pictures { style: arrakis_graph::Style::DEFAULT };
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every verb")]
@@ -76,9 +79,14 @@ impl Options {
         given.into_iter().flatten().collect()
     }
 
+    /// The log.
+    pub(crate) fn log(&self) -> Log {
+        Log::open(&self.log)
+    }
+
     /// A bench for a model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Decoder, name: &str, console: &'a Console<'_>) -> Bench<'a> {
-        let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&Pictures);
+        let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&PICTURES);
         if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use arrakis_bench::{Asked, Bench, Error, Log, Status};
 use arrakis_core::print::Room;
 use arrakis_core::{
-    Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Model, NormKind, Output, Pass, Residual, Result, Stack,
-    Tool, WeightPoint, register_tools,
+    Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Kept, Model, NormKind, Output, Pass, PlotSpec, Residual,
+    Result, Stack, Tool, WeightPoint, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -146,6 +146,15 @@ impl Draw for Pen {
         let path = folder.join("odd.svg");
         fs::write(&path, answer.text(Room { width: 80, rows: 36 })).unwrap();
         Ok(vec![path])
+    }
+
+    fn reads(&self, _: &PlotSpec, known: &[HookPoint]) -> Result<Vec<HookPoint>> {
+        Ok(known.to_vec())
+    }
+
+    fn plot(&self, spec: &PlotSpec, _: Kept<'_>, file: &Path) -> Result<()> {
+        fs::write(file, &spec.kind).unwrap();
+        Ok(())
     }
 }
 

@@ -11,10 +11,10 @@ use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
 use crate::ticks::{short, ticks};
 
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 520.0;
 const PITCH: f64 = 19.0;
 const THICK: f64 = 13.0;
-const LONGEST_LABEL: f64 = 190.0;
+const LONGEST_LABEL: f64 = 230.0;
 /// The most bars in one picture.
 const MOST: usize = 60;
 

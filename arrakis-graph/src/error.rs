@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file name whose ending names no picture format.
-    #[error("`{}` is no folder and does not end in `.svg` or `.png`; the ending says which of the two to draw", .path.display())]
+    #[error("`{}` is no folder and does not end in `.svg`, `.png` or `.html`; the ending says which of them to draw", .path.display())]
     Format {
         /// The file.
         path: PathBuf,

@@ -120,6 +120,8 @@ pub(crate) fn cells(
     let place =
         |index: usize| (corner.0 + (index % columns) as f64 * cell.0, corner.1 + (index / columns) as f64 * cell.1);
     let colour = |(index, &value): (usize, &f64)| match value {
+        // White is a number of a diverging scale.
+        _ if field.blank(index) && ramp.scale == Scale::Diverging => theme.faint,
         _ if field.blank(index) => theme.ground,
         value if value.is_nan() => theme.missing,
         value => ramp.colour(value),

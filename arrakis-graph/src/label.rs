@@ -76,9 +76,8 @@ pub(crate) fn shortened(text: &str, size: f64, width: f64, font: &Font) -> Strin
     if letters.is_empty() {
         return String::new();
     }
-    // A third of the room goes to the beginning.
     loop {
-        let begin = from * 2 < letters.len() - to;
+        let begin = from < letters.len() - to;
         let next = if begin { letters[from] } else { letters[to - 1] };
         used += wide(next);
         if used > width || from + 1 >= to {

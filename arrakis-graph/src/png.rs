@@ -50,7 +50,7 @@ fn paint(pixels: &mut Pixels, mark: &Mark, scale: f64, font: &Font) {
             pixels.cells(&edges(*x, *width, *columns), &edges(*y, *height, rows), fills);
         }
         Mark::Stroke { points, width, colour, opacity } => {
-            raster::stroke(&scaled(points), width * scale, |x, y, share| {
+            raster::stroke(&scaled(points), width * scale, *opacity >= 1.0, |x, y, share| {
                 pixels.mix(x, y, *colour, share * *opacity as f32)
             });
         }

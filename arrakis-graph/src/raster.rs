@@ -5,9 +5,10 @@ use ab_glyph_rasterizer::{Point, Rasterizer, point};
 /// How far a line may run before what there is of it is filled, in pixels: filling takes the time of the rectangle around.
 const REACH: f64 = 80.0;
 
-/// Calls `dot(x, y, coverage)` for the pixels of a line with round joins.
-pub(crate) fn stroke(points: &[(f64, f64)], width: f64, mut dot: impl FnMut(i32, i32, f32)) {
+/// Calls `dot(x, y, coverage)` for the pixels of a line with round joins; each once if the line is not `opaque`.
+pub(crate) fn stroke(points: &[(f64, f64)], width: f64, opaque: bool, mut dot: impl FnMut(i32, i32, f32)) {
     let half = width / 2.0;
+    let reach = if opaque { REACH } else { f64::INFINITY };
     let mut shapes = Vec::new();
     let mut start = points.first().copied().unwrap_or_default();
     for (index, &point) in points.iter().enumerate() {
@@ -15,7 +16,7 @@ pub(crate) fn stroke(points: &[(f64, f64)], width: f64, mut dot: impl FnMut(i32,
         if let Some(&next) = points.get(index + 1) {
             shapes.extend(segment(point, next, half));
         }
-        if (point.0 - start.0).hypot(point.1 - start.1) > REACH || index + 1 == points.len() {
+        if (point.0 - start.0).hypot(point.1 - start.1) > reach || index + 1 == points.len() {
             fill(&shapes, &mut dot);
             shapes.clear();
             start = point;

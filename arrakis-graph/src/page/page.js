@@ -210,13 +210,16 @@ function attention(section, data) {
             if (whole[q * n + k] > most) most = whole[q * n + k];
           }
         }
-        image.data.set(lookup.subarray(most * 4, most * 4 + 4), (y * size + x) * 4);
+        // No head sees what comes later: there is nothing to draw.
+        const later = causal && Math.floor(x * step) > Math.ceil((y + 1) * step) - 1;
+        if (!later) image.data.set(lookup.subarray(most * 4, most * 4 + 4), (y * size + x) * 4);
       }
     }
     const small = canvas.width === size ? canvas : make('canvas', { width: size, height: size });
     small.getContext('2d').putImageData(image, 0, 0);
     if (small !== canvas) {
       const context = canvas.getContext('2d');
+      context.clearRect(0, 0, canvas.width, canvas.height);
       context.imageSmoothingEnabled = false;
       context.drawImage(small, 0, 0, canvas.width, canvas.height);
     }
@@ -308,7 +311,7 @@ async function grid(section, data) {
   }
   const many = values.length > 6000;
   holder.append(many ? canvas() : table());
-  section.append(holder, read, ...notes(data));
+  section.append(read, holder, ...notes(data));
   section.dataset.ready = 'true';
 
   function table() {

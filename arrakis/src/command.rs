@@ -6,6 +6,7 @@ mod console;
 mod demo;
 mod fields;
 mod generate;
+mod log;
 mod looks;
 mod memory;
 mod model;
@@ -59,6 +60,8 @@ enum Verb {
     Plot(plot::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
+    /// The runs: found, shown, compared, checked, copied
+    Log(log::Arguments),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
@@ -122,6 +125,7 @@ impl Arguments {
             Verb::Patch(arguments) => arguments.run(options, console),
             Verb::Plot(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
+            Verb::Log(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
         .map(|()| 0)
@@ -150,6 +154,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
                 | arrakis_graph::Error::Style { .. }
         )
     );
-    let misnamed = graph || matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
+    let query = matches!(error.downcast_ref(), Some(arrakis_bench::Error::Query { .. }));
+    let misnamed = graph || query || matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
     if misnamed || error.is::<Usage>() { USAGE } else { FAILURE }
 }

@@ -124,7 +124,7 @@ function attention(section, data) {
     pickHead(to);
     headButtons[to].focus();
   });
-  const side = Math.max(1, Math.min(Math.floor(440 / n), 24)) * n;
+  const side = Math.max(1, Math.min(Math.floor(440 / n), 64)) * n;
   const map = make('canvas', {
     class: 'map', width: n, height: n, style: `width: ${side}px; aspect-ratio: 1`, role: 'img', 'aria-label': 'map of queries by keys',
     pointermove: (event) => {

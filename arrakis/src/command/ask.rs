@@ -47,9 +47,12 @@ pub(crate) struct Show {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Give the answer of a completed run that asked the same of the same program, if the log has one
+    #[arg(long)]
+    reuse: bool,
     /// Print what the tool's first sweep would run, and log nothing; what comes before the sweep is run. A failure
     /// where the tool makes no sweep
-    #[arg(long, conflicts_with_all = ["plot", "part"])]
+    #[arg(long, conflicts_with_all = ["plot", "part", "reuse"])]
     dry_run: bool,
     #[command(flatten)]
     looks: Looks,
@@ -81,7 +84,7 @@ impl Question<'_> {
         let parameters = Bench::complete(self.tool, Value::Object(self.parameters))?;
         show.check()?;
         let model = options.load(self.model)?;
-        let bench = options.bench(&model, self.model, console);
+        let bench = options.bench(&model, self.model, console).reuse(show.reuse);
         if show.dry_run {
             return show.plan(bench.plan(self.tool, parameters)?, self.tool, console);
         }
@@ -119,13 +122,14 @@ impl Show {
             console.line(chosen.text(console.room()))?;
         }
         if let Some(path) = &self.plot {
-            for file in self.draw(&chosen, &asked.record.tool, path)? {
+            for file in self.draw(&chosen, &asked.record.name, path)? {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
         if let Some(folder) = &asked.folder {
             let seconds = asked.record.seconds.unwrap_or_default();
-            console.tell(format_args!("run {} took {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
+            let took = if asked.reused { "is reused; it took" } else { "took" };
+            console.tell(format_args!("run {} {took} {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
         }
         Ok(())
     }
@@ -177,7 +181,7 @@ pub(crate) fn check_folder(file: &Path) -> Result<()> {
 fn json_of(asked: &Asked<Answer>) -> Result<Value> {
     let (result, tensors) = asked.answer.split()?;
     let record = &asked.record;
-    let mut object = json!({ "tool": record.tool, "parameters": record.parameters, "seed": record.seed });
+    let mut object = json!({ "tool": record.name, "parameters": record.parameters, "seed": record.seed });
     if let Some(folder) = &asked.folder {
         object["run"] = json!(record.id);
         object["folder"] = json!(folder);

@@ -79,7 +79,7 @@ impl Options {
         given.into_iter().flatten().collect()
     }
 
-    /// The log.
+    /// The log that these options name.
     pub(crate) fn log(&self) -> Log {
         Log::open(&self.log)
     }
@@ -87,6 +87,6 @@ impl Options {
     /// A bench for a model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Decoder, name: &str, console: &'a Console<'_>) -> Bench<'a> {
         let bench = Bench::new(model).named(name).seed(self.seed).host(console).draw(&PICTURES);
-        if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
+        if self.no_log { bench.unlogged() } else { bench.logged(self.log()) }
     }
 }

@@ -103,6 +103,17 @@ impl Page {
         self
     }
 
+    /// Texts with where each leads.
+    #[must_use]
+    pub fn links(mut self, links: &[(String, String)]) -> Self {
+        self.put(format_args!("<ul>\n"));
+        for (text, link) in links {
+            self.put(format_args!("<li><a href=\"{}\">{}</a></li>\n", escaped(link), escaped(&label::spelled(text))));
+        }
+        self.put(format_args!("</ul>\n"));
+        self
+    }
+
     /// A table; a reader can filter its rows by words.
     #[must_use]
     pub fn table(mut self, head: &[&str], rows: &[Vec<Cell>]) -> Self {

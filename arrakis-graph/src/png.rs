@@ -51,7 +51,7 @@ fn paint(pixels: &mut Pixels, mark: &Mark, scale: f64, font: &Font) {
         }
         Mark::Stroke { points, width, colour, opacity } => {
             raster::stroke(&scaled(points), width * scale, *opacity >= 1.0, |x, y, share| {
-                pixels.mix(x, y, *colour, share * *opacity as f32)
+                pixels.mix(x, y, *colour, share * *opacity as f32);
             });
         }
         Mark::Area { points, fill, opacity } => {

@@ -15,7 +15,10 @@ mod parity;
 mod patch;
 mod plot;
 mod prompts;
+mod report;
+mod serve;
 mod shell;
+mod terminal;
 mod tools;
 
 use std::ffi::OsString;
@@ -62,6 +65,10 @@ enum Verb {
     Parity(parity::Arguments),
     /// The runs: found, shown, compared, checked, copied
     Log(log::Arguments),
+    /// Write a page with runs: parameters, results, pictures, source
+    Report(report::Arguments),
+    /// Show the runs in a browser, on this machine only; nothing is written
+    Serve(serve::Arguments),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
@@ -126,6 +133,8 @@ impl Arguments {
             Verb::Plot(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Log(arguments) => return arguments.run(options, console),
+            Verb::Report(arguments) => arguments.run(options, console),
+            Verb::Serve(arguments) => arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
         .map(|()| 0)

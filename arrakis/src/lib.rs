@@ -5,8 +5,10 @@
 
 pub mod command;
 pub mod examples;
+pub mod log_pages;
 mod pictures;
 pub mod process;
+mod run_page;
 
 pub use arrakis_bench as bench;
 pub use arrakis_core as core;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use arrakis_bench::{Asked, Bench};
 use arrakis_core::{Answer, SweepPlan, answer, number};
-use arrakis_graph::{Backend as _, Html, Page, Theme, backend_of, save};
+use arrakis_graph::{Backend as _, Html, Page, Theme, backend_of, picture_of, save};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use super::console::Console;
 use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::{Usage, fields};
+use super::{Usage, fields, terminal};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -120,6 +120,13 @@ impl Show {
             console.json(&json_of(asked)?)?;
         } else {
             console.line(chosen.text(console.room()))?;
+        }
+        if self.looks.show && !self.json {
+            for (_, part) in chosen.parts() {
+                if let Ok(picture) = picture_of(part) {
+                    terminal::show(picture, &self.looks.style(), console)?;
+                }
+            }
         }
         if let Some(path) = &self.plot {
             for file in self.draw(&chosen, &asked.record.name, path)? {

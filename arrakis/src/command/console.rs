@@ -15,6 +15,7 @@ pub(crate) struct Console<'a> {
     err: RefCell<&'a mut dyn Write>,
     room: Room,
     live: bool,
+    shows: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
 
@@ -26,6 +27,7 @@ impl<'a> Console<'a> {
             err: RefCell::new(err),
             room: Room::default(),
             live: false,
+            shows: false,
             bar: RefCell::default(),
         }
     }
@@ -36,12 +38,17 @@ impl<'a> Console<'a> {
         if let Some((width, _)) = terminal_size::terminal_size_of(io::stdout()) {
             room.width = usize::from(width.0);
         }
-        Self { room, live: io::stderr().is_terminal(), ..Self::pipe(out, err) }
+        Self { room, live: io::stderr().is_terminal(), shows: io::stdout().is_terminal(), ..Self::pipe(out, err) }
     }
 
     /// The room of tables.
     pub(crate) const fn room(&self) -> Room {
         self.room
+    }
+
+    /// Whether a terminal reads the results.
+    pub(crate) const fn is_terminal(&self) -> bool {
+        self.shows
     }
 
     /// Writes a result, as it is.

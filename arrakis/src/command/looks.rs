@@ -16,6 +16,9 @@ pub(crate) struct Looks {
     /// Pixels of a PNG to the inch
     #[arg(long, default_value_t = 96.0 * Style::DEFAULT.scale, value_name = "DPI")]
     dpi: f64,
+    /// Show the picture in the terminal: as it is in those that speak kitty's protocol, else its cells as half blocks
+    #[arg(long)]
+    pub(crate) show: bool,
 }
 
 impl Looks {

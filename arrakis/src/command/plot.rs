@@ -14,7 +14,7 @@ use super::console::Console;
 use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::{Usage, fields};
+use super::{Usage, fields, terminal};
 
 /// The question whose answer a kind draws if nothing else is said.
 const ASKED: [(&str, &str); 5] = [
@@ -84,6 +84,9 @@ impl Arguments {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
+        if self.looks.show && !self.json {
+            terminal::show(picture.as_ref(), &self.looks.style(), console)?;
+        }
         if self.json {
             console.json(&serde_json::json!({ "kind": kind.name(), "files": self.out }))?;
         }
@@ -92,8 +95,8 @@ impl Arguments {
 
     /// What can be wrong before any work is done.
     fn check(&self) -> Result<()> {
-        if self.out.is_empty() {
-            bail!(Usage("nothing to draw to; give `--out FILE.svg`, `.png` or `.html`".into()));
+        if self.out.is_empty() && !self.looks.show {
+            bail!(Usage("nothing to draw to; give `--out FILE.svg`, `.png` or `.html`, or `--show`".into()));
         }
         for file in &self.out {
             backend_of(file)?;

@@ -1,6 +1,6 @@
 //! Pictures: what is drawn where, in which colour, and what is refused.
 
-mod browser;
+pub(crate) mod browser;
 mod files;
 mod kinds;
 mod pages;

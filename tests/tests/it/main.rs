@@ -15,6 +15,7 @@ mod fixtures;
 mod generation;
 mod graph;
 mod laws;
+mod log_pages;
 mod plan;
 mod planted;
 mod print;

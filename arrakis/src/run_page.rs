@@ -23,7 +23,7 @@ pub(crate) fn add(page: Page, log: &Log, record: &Record) -> Result<Page> {
         page = page.paragraph(&format!("warning: {warning}"));
     }
     page = page.listing("parameters", &pretty(&record.parameters));
-    page = result(page, log, record)?;
+    page = result(page, log, record);
     page = metrics(page, log, record)?;
     if !record.calls.is_empty() {
         let rows: Vec<Vec<arrakis_graph::Cell>> = record
@@ -45,23 +45,23 @@ pub(crate) fn add(page: Page, log: &Log, record: &Record) -> Result<Page> {
     Ok(page)
 }
 
-fn result(page: Page, log: &Log, record: &Record) -> Result<Page> {
+fn result(page: Page, log: &Log, record: &Record) -> Page {
     if record.status != Status::Completed {
-        return Ok(page);
+        return page;
     }
     if record.outcome == Some(Outcome::Value) {
-        return Ok(match log.result_json(&record.id) {
+        return match log.result_json(&record.id) {
             Ok(value) => page.listing("result", &pretty(&value)),
             Err(error) => page.paragraph(&format!("the result cannot be read: {error}")),
-        });
+        };
     }
     let answer = match log.answer(&record.id) {
         Ok(answer) => answer,
-        Err(error) => return Ok(page.paragraph(&format!("the result cannot be read: {error}"))),
+        Err(error) => return page.paragraph(&format!("the result cannot be read: {error}")),
     };
     // A part that cannot be drawn, an empty one say, leaves the page as it was.
     let drawn = page.clone().answer(&answer);
-    Ok(drawn.unwrap_or_else(|error| page.paragraph(&format!("{error}")).listing("result", &answer.to_string())))
+    drawn.unwrap_or_else(|error| page.paragraph(&format!("{error}")).listing("result", &answer.to_string()))
 }
 
 /// Each metric as a line over its steps.

@@ -144,7 +144,7 @@ impl Arguments {
             bail!(Usage(format!("`{}` {why}", kind.name())));
         }
         let answers =
-            if self.run.is_empty() { vec![self.ask(kind, options, console)?] } else { self.logged(options.log())? };
+            if self.run.is_empty() { vec![self.ask(kind, options, console)?] } else { self.logged(&options.log())? };
         let mut parts: Vec<(&str, &Part)> = Vec::new();
         for answer in &answers {
             let found: Vec<_> = answer
@@ -160,7 +160,7 @@ impl Arguments {
         Ok(plot_parts(&self.spec(kind), &parts)?)
     }
 
-    fn logged(&self, log: Log) -> Result<Vec<Answer>> {
+    fn logged(&self, log: &Log) -> Result<Vec<Answer>> {
         self.run.iter().map(|id| Ok(log.answer(id)?)).collect()
     }
 

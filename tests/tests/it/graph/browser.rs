@@ -1,4 +1,4 @@
-//! Chromium without a window, over its DevTools protocol, where it is installed.
+//! Chromium without a window, over its `DevTools` protocol, where it is installed.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;

@@ -57,7 +57,7 @@ fn a_page_holds_everything_and_no_text_is_markup() {
         .with("patterns", patterns(2, 2, &tokens(&["a", HOSTILE])));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.html");
-    assert_eq!(draw_answer(&answer, &path, &STYLE).unwrap(), [path.clone()]);
+    assert_eq!(draw_answer(&answer, &path, &STYLE).unwrap(), std::slice::from_ref(&path));
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text.matches("<script>alert").count(), 0);
     assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && text.contains("\\u003cscript>alert(1)"));

@@ -59,7 +59,7 @@ impl Picture for Scatter {
     }
 }
 
-/// Names the points farthest from the middle, where a name overlaps no other.
+/// Names the points farthest from the middle, where a name overlaps no other and covers no point.
 fn names(
     scene: &mut Scene,
     scatter: &Scatter,
@@ -91,7 +91,11 @@ fn names(
         let free = |&(from, at, wide): &(f64, f64, f64)| {
             (y - at).abs() > 11.0 || start > from + wide + 4.0 || from > start + width + 4.0
         };
-        if !text.is_empty() && taken.iter().all(free) {
+        let bare = |&other: &usize| {
+            let (x, at) = point(other);
+            other == place || (y - at).abs() > 7.0 || x < start - 2.0 || x > start + width + 2.0
+        };
+        if !text.is_empty() && taken.iter().all(free) && drawn.iter().all(bare) {
             scene.text((start, y), Anchor::Start, &text, Theme::SMALL, theme.ink);
             taken.push((start, y, width));
         }

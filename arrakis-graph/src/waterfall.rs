@@ -50,8 +50,16 @@ impl Picture for Waterfall {
         let texts: Vec<String> =
             parts.iter().map(|(_, value)| *value).chain([sum]).map(|value| short(value, most)).collect();
         let text_room = texts.iter().map(|text| theme.measure(text, Theme::SMALL) + 8.0).fold(0.0, f64::max);
-        let left = room + 8.0 + text_room;
-        let width = (WIDTH.min(theme.width - 2.0 * Theme::MARGIN) - left - text_room).max(60.0).round();
+        let whole = WIDTH.min(theme.width - 2.0 * Theme::MARGIN) - room - 8.0 - text_room;
+        // A negative bar has its number on its left, which needs room only where the bar begins near the edge.
+        let before =
+            parts.iter().zip(&ends).zip(&texts).filter(|((part, _), _)| part.1 < 0.0).map(|((part, end), text)| {
+                let at = (whole - text_room) * range.share(end + part.1);
+                theme.measure(text, Theme::SMALL) + 8.0 - at
+            });
+        let before = before.fold(0.0, f64::max);
+        let left = room + 8.0 + before;
+        let width = (whole - before).max(60.0).round();
         let x = |value: f64| left + width * range.share(value);
         let height = names.len() as f64 * PITCH;
 

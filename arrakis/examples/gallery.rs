@@ -118,7 +118,9 @@ impl Gallery<'_> {
         let scores = self.ask("attention.heads", &json!({ "length": 40 }))?;
         let ranked = |name: &str| -> Result<Part> {
             let Part::Grid(grid) = part(&scores, name)? else { anyhow::bail!("`{name}` is no grid") };
-            Ok(grid.strongest(grid.values.len()).into())
+            let mut ranking = grid.strongest(grid.values.len());
+            ranking.title.clone_from(&grid.title);
+            Ok(ranking.into())
         };
         let (induction, previous) = (ranked("induction")?, ranked("previous_token")?);
         let lens = self.ask("logit_lens.lens", &json!({ "prompt": "The capital of France is" }))?;
@@ -153,17 +155,20 @@ impl Gallery<'_> {
         let mut values = Vec::new();
         for (_, text) in texts {
             let tokens = self.model.tokens(&[text])?;
-            let logits = self.model.trace(&tokens).run()?;
-            let losses = losses(logits.logits()?, &tokens)?;
-            let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-            let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (losses.len() as f64 - 1.0);
-            let half = 1.96 * (variance / losses.len() as f64).sqrt();
+            let clean = self.model.trace(&tokens).run()?;
+            let without = self.model.trace(&tokens).edit(Site::Z.at(18), edit::head(6, edit::zero())).run()?;
+            let (clean, without) = (losses(clean.logits()?, &tokens)?, losses(without.logits()?, &tokens)?);
+            let changes: Vec<f64> = without.iter().zip(&clean).map(|(without, clean)| without - clean).collect();
+            let count = changes.len() as f64;
+            let mean = changes.iter().sum::<f64>() / count;
+            let variance = changes.iter().map(|change| (change - mean).powi(2)).sum::<f64>() / (count - 1.0);
+            let half = 1.96 * (variance / count).sqrt();
             values.extend([mean, mean - half, mean + half]);
         }
         let rows = Axis::new("text", texts.map(|(name, _)| name));
         let columns = Axis::new("number", ["estimate", "low", "high"]);
-        let value = "loss (nats), mean and 95% interval over tokens";
-        let intervals: Part = Grid::new("Loss on some texts", value, rows, columns, values)?.into();
+        let value = "change in loss (nats), mean and 95% interval over tokens";
+        let intervals: Part = Grid::new("Loss without head 18.6", value, rows, columns, values)?.into();
 
         let tokens = self.model.tokens(&[TEXT])?;
         let plan = self.model.trace(&tokens).keep("*").plan()?;
@@ -207,7 +212,7 @@ impl Gallery<'_> {
         for (length, name) in [(2.0, "steps of 2"), (8.0, "steps of 8")] {
             for seed in 0..3 {
                 let mut stream = arrakis::core::Stream::new(seed, "start");
-                let start: Vec<f32> = (0..resid.size()[1]).map(|_| stream.normal() as f32).collect();
+                let start: Vec<f32> = (0..resid.size()[1]).map(|_| 6.0 * stream.normal() as f32).collect();
                 let mut shift = Tensor::from_slice(&start);
                 let mut losses = Vec::new();
                 for _ in 0..30 {

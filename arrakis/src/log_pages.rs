@@ -112,7 +112,12 @@ impl LogPages {
             .rev()
             .filter(|other| other.name == record.name && other.id != record.id)
             .take(COMPARED)
-            .map(|other| (format!("{} of {}", other.id, other.started), format!("/compare/{}/{}", other.id, record.id)))
+            .map(|other| {
+                (
+                    format!("{} of {}", other.id, run_page::moment(&other.started.to_string())),
+                    format!("/compare/{}/{}", other.id, record.id),
+                )
+            })
             .collect();
         if !others.is_empty() {
             page = page.heading("Compare with").links(&others);
@@ -198,7 +203,7 @@ fn row(record: &Record) -> Vec<Cell> {
         Cell { text: record.id.clone(), link: Some(format!("/run/{}", record.id)) },
         record.name.clone().into(),
         record.status.to_string().into(),
-        record.started.to_string().into(),
+        run_page::moment(&record.started.to_string()).into(),
         record.seconds.map(run_page::seconds).unwrap_or_default().into(),
         record.model.name.clone().unwrap_or_else(|| record.model.family.clone()).into(),
         record.parameters.to_string().into(),

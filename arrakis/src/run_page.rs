@@ -88,7 +88,7 @@ fn facts(record: &Record) -> Vec<(String, String)> {
     let mut facts = vec![
         ("run", record.id.clone()),
         ("status", record.status.to_string()),
-        ("started", record.started.to_string()),
+        ("started", moment(&record.started.to_string())),
     ];
     facts.extend(record.seconds.map(|taken| ("seconds", seconds(taken))));
     facts.extend(record.model.name.clone().map(|name| ("model", name)));
@@ -101,6 +101,11 @@ fn facts(record: &Record) -> Vec<(String, String)> {
         facts.push(("tags", record.tags.join(", ")));
     }
     facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect()
+}
+
+/// A moment to the second: `2026-11-25 10:38:26`, in UTC.
+pub(crate) fn moment(stamp: &str) -> String {
+    stamp.split(['.', 'Z']).next().unwrap_or(stamp).replace('T', " ")
 }
 
 pub(crate) fn seconds(seconds: f64) -> String {

@@ -22,7 +22,9 @@ pub(super) const PROFILE: Kind = Kind {
         let sum: f64 = ranking.entries.iter().map(|entry| entry.value).sum();
         if sum > 0.0 && ranking.entries.iter().all(|entry| entry.value >= 0.0) {
             for entry in &mut ranking.entries {
-                entry.label = format!("{} ({:.0}%)", entry.label, 100.0 * entry.value / sum);
+                let share = 100.0 * entry.value / sum;
+                let share = if share < 0.5 && share > 0.0 { "<1".to_owned() } else { format!("{share:.0}") };
+                entry.label = format!("{} ({share}%)", entry.label);
             }
         }
         Ok(Box::new(ranking) as Box<dyn Picture>)

@@ -45,6 +45,9 @@ fn intervals(spec: &PlotSpec, parts: &Parts<'_>) -> Result<Box<dyn Picture>> {
     let column =
         |place: usize| grid.values.iter().skip(place).step_by(grid.columns.len()).copied().collect::<Vec<f64>>();
     let (low, high) = (column(low), column(high));
+    // 0 means something where numbers lie on both sides of it, and to a difference or an effect anywhere.
+    let signed = low.iter().any(|low| *low < 0.0)
+        || ["difference", "effect", "change"].iter().any(|word| grid.value.contains(word));
     let middles = || low.iter().zip(&high).map(|(low, high)| low / 2.0 + high / 2.0).collect();
     Ok(Box::new(Intervals {
         title: title(spec, grid.title.clone()),
@@ -53,7 +56,7 @@ fn intervals(spec: &PlotSpec, parts: &Parts<'_>) -> Result<Box<dyn Picture>> {
         estimate: others.map_or_else(middles, column),
         low,
         high,
-        reference: Some(0.0),
+        reference: signed.then_some(0.0),
     }))
 }
 
@@ -91,7 +94,7 @@ fn scatter(spec: &PlotSpec, parts: &Parts<'_>) -> Result<Box<dyn Picture>> {
         }
         Part::Series(series) if series.lines.len() >= 2 => {
             let line = |place: usize| series.lines[place].values.clone();
-            let name = |place: usize| format!("{}: {}", series.lines[place].name, series.value);
+            let name = |place: usize| format!("{} ({})", series.lines[place].name, series.value);
             Some((series.title.clone(), (name(0), name(1)), series.axis.labels.clone(), line(0), line(1)))
         }
         _ => None,
@@ -118,6 +121,6 @@ fn of_rankings(parts: &Parts<'_>) -> Option<Pairs> {
             up.push(other.value);
         }
     }
-    let name = |ranking: &arrakis_core::Ranking| format!("{}: {}", ranking.title, ranking.value);
+    let name = |ranking: &arrakis_core::Ranking| format!("{} ({})", ranking.title, ranking.value);
     Some((format!("{} and {}", first.title, second.title), (name(first), name(second)), labels, along, up))
 }

@@ -23,6 +23,7 @@ mod planted;
 mod print;
 mod processing;
 mod real_models;
+mod real_width;
 mod storage;
 mod sweep;
 mod tools;

@@ -86,18 +86,27 @@ fn names(
         let text = label::shortened(&text, Theme::SMALL, LONGEST_NAME, &theme.font);
         let width = theme.measure(&text, Theme::SMALL);
         let (x, y) = point(place);
-        let right = x + 6.0 + width <= chart.left + chart.width + 8.0;
-        let start = if right { x + 5.0 } else { x - 5.0 - width };
-        let free = |&(from, at, wide): &(f64, f64, f64)| {
-            (y - at).abs() > 11.0 || start > from + wide + 4.0 || from > start + width + 4.0
+        // To the right of the point, to its left, above it or below it.
+        let places = [(x + 5.0, y), (x - 5.0 - width, y), (x - width / 2.0, y - 11.0), (x - width / 2.0, y + 11.0)];
+        let fits = |&(start, at): &(f64, f64)| {
+            let inside = start >= chart.left + 2.0
+                && start + width <= chart.left + chart.width + 8.0
+                && at >= chart.top + 5.0
+                && at <= chart.ground() - 6.0;
+            let free = |&(from, other, wide): &(f64, f64, f64)| {
+                (at - other).abs() > 11.0 || start > from + wide + 4.0 || from > start + width + 4.0
+            };
+            let bare = |&other: &usize| {
+                let (x, y) = point(other);
+                other == place || (at - y).abs() > 7.0 || x < start - 2.0 || x > start + width + 2.0
+            };
+            inside && taken.iter().all(free) && drawn.iter().all(bare)
         };
-        let bare = |&other: &usize| {
-            let (x, at) = point(other);
-            other == place || (y - at).abs() > 7.0 || x < start - 2.0 || x > start + width + 2.0
-        };
-        if !text.is_empty() && taken.iter().all(free) && drawn.iter().all(bare) {
-            scene.text((start, y), Anchor::Start, &text, Theme::SMALL, theme.ink);
-            taken.push((start, y, width));
+        if let Some((start, at)) = places.into_iter().find(fits)
+            && !text.is_empty()
+        {
+            scene.text((start, at), Anchor::Start, &text, Theme::SMALL, theme.ink);
+            taken.push((start, at, width));
         }
     }
 }

@@ -156,7 +156,11 @@ impl Gallery<'_> {
         for (_, text) in texts {
             let tokens = self.model.tokens(&[text])?;
             let clean = self.model.trace(&tokens).run()?;
-            let without = self.model.trace(&tokens).edit(Site::Z.at(18), edit::head(6, edit::zero())).run()?;
+            let without =
+                [(17, 4), (17, 5), (18, 6), (20, 6)].into_iter().fold(self.model.trace(&tokens), |trace, head| {
+                    trace.edit(Site::Z.at(head.0), edit::head(head.1, edit::zero()))
+                });
+            let without = without.run()?;
             let (clean, without) = (losses(clean.logits()?, &tokens)?, losses(without.logits()?, &tokens)?);
             let changes: Vec<f64> = without.iter().zip(&clean).map(|(without, clean)| without - clean).collect();
             let count = changes.len() as f64;
@@ -168,7 +172,9 @@ impl Gallery<'_> {
         let rows = Axis::new("text", texts.map(|(name, _)| name));
         let columns = Axis::new("number", ["estimate", "low", "high"]);
         let value = "change in loss (nats), mean and 95% interval over tokens";
-        let intervals: Part = Grid::new("Loss without head 18.6", value, rows, columns, values)?.into();
+        let intervals: Part =
+            Grid::new("Loss without four induction heads: 17.4, 17.5, 18.6, 20.6", value, rows, columns, values)?
+                .into();
 
         let tokens = self.model.tokens(&[TEXT])?;
         let plan = self.model.trace(&tokens).keep("*").plan()?;

@@ -176,7 +176,7 @@ fn paths_that_cannot_be_read_or_written() {
     fs::write(at("list.json"), "[]").unwrap();
     insta::assert_snapshot!(here(lens_error(2, &["--params", &at("list.json")])), @"`HERE/list.json` is no JSON object of parameters");
     insta::assert_snapshot!(here(lens_error(1, &["--tokens", "1", "--plot", &at("no/lens.svg")])), @"cannot write `HERE/no/lens.svg`: there is no folder `HERE/no`");
-    insta::assert_snapshot!(here(lens_error(2, &["--tokens", "1", "--plot", &at("lens.jpg")])), @"`--plot HERE/lens.jpg`: a picture ends in `.svg` or `.png`");
+    insta::assert_snapshot!(here(lens_error(2, &["--tokens", "1", "--plot", &at("lens.jpg")])), @"`--plot HERE/lens.jpg`: a picture ends in `.svg`, `.png` or `.html`");
     let cache =
         ["cache", "--model", &golden("gpt2"), "--tokens", "1", "--keep", "*", "--out", &at("no/acts.safetensors")];
     insta::assert_snapshot!(here(error(1, &cache)), @"cannot write `HERE/no/acts.safetensors`: there is no folder `HERE/no`");

@@ -1,11 +1,14 @@
 //! The kinds of plots over hook points: what each draws of values that are known.
 
-use arrakis_core::{Cache, HookPoint, Kept, PlotSpec, Site};
+use arrakis::Pictures;
+use arrakis_bench::Bench;
+use arrakis_core::{Cache, HookPoint, Kept, ModelExt as _, PlotSpec, RowLabels, Site, Tokens};
 use arrakis_graph::{Backend as _, Mark, Picture, Scene, Svg as SvgBackend, Theme, kinds, plot, reads};
 use tch::{Device, Kind, Tensor};
 
 use super::STYLE;
 use super::svg::Svg;
+use crate::fixtures::root;
 
 const LEN: i64 = 4;
 const HEADS: i64 = 2;
@@ -207,4 +210,28 @@ fn points_that_a_kind_does_not_read_are_refused() {
         let error = names(&spec).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     }
+}
+
+#[test]
+fn a_bench_draws_a_spec_by_whoever_draws_for_it() {
+    let path = root().join("tests/golden/gpt2");
+    let model = arrakis_models::load(path.to_str().unwrap(), &arrakis_models::LoadOptions::default()).unwrap();
+    let tokens = Tokens::from_rows(&[vec![1, 2, 3], vec![4, 5]]).unwrap();
+    let spec = PlotSpec { row: 1, ..PlotSpec::new("attention") };
+    let pictures = Pictures::default();
+    let bench = Bench::new(&model).unlogged().draw(&pictures);
+    let mut trace = model.trace(&tokens);
+    for point in bench.plotted(&spec).unwrap() {
+        trace = trace.keep(point);
+    }
+    let run = trace.run().unwrap();
+    let labels = RowLabels::of(&tokens, spec.row, &model).unwrap();
+    assert_eq!((labels.ids.as_slice(), labels.places.as_slice()), (&[4, 5][..], &[0, 1][..]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.svg");
+    bench.plot(&spec, labels.beside(&run.cache), &file).unwrap();
+    let picture = Svg::of(&std::fs::read_to_string(&file).unwrap());
+    assert!(picture.has("[4]") && !picture.has("[1]"), "{}", picture.outline());
+    let error = Bench::new(&model).unlogged().plot(&spec, labels.beside(&run.cache), &file).unwrap_err().to_string();
+    assert!(error.contains("nobody draws for this bench"), "{error}");
 }

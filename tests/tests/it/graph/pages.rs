@@ -143,12 +143,12 @@ fn pages_answer_pointer_and_keyboard() {
     browser.press("ArrowDown");
     assert_eq!(browser.text(".read"), format!("layer 1, position {HOSTILE}: “\\u{{202E}}”, probability 0.5"));
     assert_eq!(browser.eval("document.querySelectorAll('td')[2].className"), "odd");
-    assert_eq!(browser.eval("getComputedStyle(document.body).backgroundColor"), "rgb(22, 24, 29)");
+    browser.wait("getComputedStyle(document.body).backgroundColor === 'rgb(22, 24, 29)'");
     browser.keep_screenshot("lens-dark");
     browser.eval("[...document.querySelectorAll('.controls button')].find((b) => b.textContent === 'text').click()");
     assert_eq!(browser.eval("document.querySelectorAll('.tokens').length"), 3);
     browser.emulate("light", "print");
-    assert_eq!(browser.eval("getComputedStyle(document.querySelector('.controls')).display"), "none");
+    browser.wait("getComputedStyle(document.querySelector('.controls')).display === 'none'");
     assert_eq!(browser.eval("document.querySelectorAll('script').length"), 3, "no token became a script");
     assert_eq!(browser.requests.len(), 1, "the page alone: {:?}", browser.requests);
 }

@@ -55,7 +55,7 @@ pub use colour::Colour;
 pub use draw::{draw, draw_answer, draw_picture, drawable, render_png, render_svg};
 pub use error::{Error, Result};
 pub use kinds::{Kind, kind, kinds, plot, plot_parts, reads};
-pub use page::{Blob, Cell, Page, Widget};
+pub use page::{Cell, Page, Widget};
 pub use picture::{Picture, picture_of};
 pub use save::save;
 pub use scene::{Anchor, Mark, Scene};

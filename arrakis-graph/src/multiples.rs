@@ -1,5 +1,8 @@
 //! A stack as small multiples: one heatmap for each matrix of its last two axes, all in one colour scale.
 
+mod choice;
+mod headings;
+
 use arrakis_core::answer::numbers;
 use arrakis_core::{Axis, Grid, Scale, Series, Stack};
 
@@ -15,9 +18,9 @@ use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
 use crate::{Error, Result};
 
-/// The most panels below and beside each other.
-const MOST_DOWN: usize = 40;
-const MOST_ACROSS: usize = 32;
+use choice::{Choice, titled};
+use headings::headings;
+
 /// The side of a panel, and the greatest height of the panels together.
 const SIDE: (f64, f64) = (14.0, 190.0);
 const TALL: f64 = 1400.0;
@@ -108,69 +111,6 @@ fn squeezed(stack: &Stack) -> Result<Stack> {
     let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| !stack.title.contains(name)).collect();
     let title = if names.is_empty() { stack.title.clone() } else { format!("{} ({})", stack.title, names.join(", ")) };
     Ok(Stack::new(title, stack.value.as_str(), kept, values)?)
-}
-
-/// Which of the matrices are drawn, in rows of panels.
-struct Choice {
-    /// How many panels lie in a row.
-    wide: usize,
-    /// For each row of panels its label, if rows mean something.
-    down: Vec<String>,
-    /// The places of the matrices, row by row, each with what stands above it.
-    panels: Vec<(usize, String)>,
-    notes: Vec<String>,
-}
-
-impl Choice {
-    /// The only panel.
-    fn only() -> Self {
-        Self { wide: 1, down: vec![], panels: vec![(0, String::new())], notes: vec![] }
-    }
-
-    /// The only outer axis is wrapped into rows; of several the last runs across and the others down.
-    fn of(last: &Axis, before: &[Axis]) -> Self {
-        let mut notes = Vec::new();
-        if before.is_empty() {
-            let shown = spread(last.len(), 16 * 16, &last.name, &mut notes);
-            let panels: Vec<_> = shown.into_iter().map(|place| (place, titled(last, place))).collect();
-            return Self { wide: near_square(panels.len()), down: vec![], panels, notes };
-        }
-        let rows: usize = before.iter().map(Axis::len).product();
-        let name = before.iter().map(|axis| axis.name.as_str()).collect::<Vec<_>>().join(" × ");
-        let down = spread(rows, MOST_DOWN, &name, &mut notes);
-        let across = spread(last.len(), MOST_ACROSS, &last.name, &mut notes);
-        let above = |row: usize, column| if row == down[0] { titled(last, column) } else { String::new() };
-        let panel = |row: usize, column: usize| (row * last.len() + column, above(row, column));
-        let panels = down.iter().flat_map(|&row| across.iter().map(move |&column| (row, column)));
-        let panels = panels.map(|(row, column)| panel(row, column)).collect();
-        Self { wide: across.len(), down: down.iter().map(|&row| path(before, row)).collect(), panels, notes }
-    }
-}
-
-/// At most `most` of `len` places, evenly spread, with a note if that is fewer.
-fn spread(len: usize, most: usize, name: &str, notes: &mut Vec<String>) -> Vec<usize> {
-    if len <= most {
-        return (0..len).collect();
-    }
-    notes.push(format!("{name}: {most} of {len} are shown, evenly spread"));
-    (0..most).map(|index| index * (len - 1) / (most - 1)).collect()
-}
-
-/// `layer 3`: the name of an axis and a label of it.
-fn titled(axis: &Axis, place: usize) -> String {
-    let label = axis.labels.get(place).map_or("", String::as_str);
-    if label.parse::<i64>().is_ok() { format!("{} {label}", axis.name) } else { label.to_owned() }
-}
-
-/// The labels of one place of several axes.
-fn path(axes: &[Axis], mut place: usize) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for axis in axes.iter().rev() {
-        parts.push(titled(axis, place % axis.len()));
-        place /= axis.len();
-    }
-    parts.reverse();
-    parts.join(", ")
 }
 
 fn panels(
@@ -271,44 +211,9 @@ fn panels(
     Ok(scene.framed(&stack.title, &notes, theme))
 }
 
-/// What stands above panels of some width.
-struct Headings {
-    /// The name of what is counted, where the panels have room for numbers only.
-    name: Option<String>,
-    texts: Vec<String>,
-}
-
-fn headings(choice: &Choice, width: f64, theme: &Theme) -> Headings {
-    let whole: Vec<String> = choice.panels.iter().map(|(_, head)| label::visible(head, &theme.font)).collect();
-    let fits = |text: &String| theme.measure(text, Theme::SMALL) <= width + 2.0;
-    let split = |text: &String| text.rsplit_once(' ').map(|(name, number)| (name.to_owned(), number.to_owned()));
-    let numbered = whole.iter().filter(|text| !text.is_empty()).all(|text| split(text).is_some());
-    if whole.iter().all(fits) || !numbered {
-        let cut = |text: &String| label::shortened(text, Theme::SMALL, width, &theme.font);
-        return Headings { name: None, texts: whole.iter().map(cut).collect() };
-    }
-    let name = whole.iter().find_map(split).map(|(name, _)| name);
-    let texts: Vec<String> = whole.iter().map(|text| split(text).map_or(String::new(), |(_, number)| number)).collect();
-    let widest = texts.iter().map(|text| theme.measure(text, Theme::SMALL)).fold(0.0, f64::max);
-    // Numbers that would touch are thinned.
-    let step = ((widest + 3.0) / (width + 3.0)).ceil().max(1.0) as usize;
-    let thin =
-        |(place, text): (usize, String)| if (place % choice.wide).is_multiple_of(step) { text } else { String::new() };
-    Headings { name, texts: texts.into_iter().enumerate().map(thin).collect() }
-}
-
 /// The size of a label beside cells of some side: smaller ones are better than every other one.
 fn small(side: f64) -> f64 {
     (side / label::LINE).clamp(7.2, Theme::SMALL)
-}
-
-/// How many panels lie in a row when only their number is known.
-fn near_square(panels: usize) -> usize {
-    let mut wide = 1;
-    while wide * wide < panels {
-        wide += 1;
-    }
-    wide.max(panels.min(4))
 }
 
 /// The chosen matrices of a stack.

@@ -20,8 +20,9 @@ use crate::theme::{Style, Theme};
 use crate::ticks::short;
 use crate::{Error, Result, label};
 
+use blobs::Blob;
+
 pub(crate) use attention::widget as attention;
-pub use blobs::Blob;
 pub(crate) use grid::widget as grid;
 pub(crate) use text::widget as text;
 

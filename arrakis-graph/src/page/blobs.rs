@@ -7,7 +7,7 @@ use flate2::write::ZlibEncoder;
 
 /// Bytes that a page's script reads; they are packed in the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blob(Vec<u8>);
+pub(crate) struct Blob(Vec<u8>);
 
 impl Blob {
     /// Any bytes.

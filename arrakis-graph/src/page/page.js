@@ -141,7 +141,7 @@ function attention(section, data) {
   const from = tokenRow(tokens, 'where this token looks', (place) => pickToken(place));
   const to = tokenRow(tokens, 'what looks at this token', (place) => pickToken(place));
   section.append(
-    make('div', { class: 'controls' }, make('label', {}, 'layer', slider, layerOut), make('span', { role: 'group', 'aria-label': 'what is shown' }, ...pools)),
+    make('div', { class: 'controls' }, make('label', { hidden: layers.length < 2 }, 'layer', slider, layerOut), make('span', { role: 'group', 'aria-label': 'what is shown' }, ...pools)),
     headGrid,
     make('div', { class: 'split' },
       make('div', {}, map, make('p', { class: 'note' }, 'rows: queries, columns: keys; dark 0, yellow 1, by the root')),

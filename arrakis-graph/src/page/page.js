@@ -134,7 +134,7 @@ function attention(section, data) {
       if (key < 0 || query < 0 || key >= n || query >= n) return;
       state.token = query;
       show();
-      tell(`“${tokens[query]}” (${query}) looks at “${tokens[key]}” (${key}): ${written(weight(query, key))}`);
+      tell(`“${tokens[query]}” (${query}) looks at “${tokens[key]}” (${key}): ${reading(current()[query * n + key])}`);
     },
   });
   const read = make('p', { class: 'read', 'aria-live': 'polite' });
@@ -195,6 +195,8 @@ function attention(section, data) {
 
   const current = () => (state.head >= 0 ? state.maps[state.head] : state.head === -1 ? state.mean : state.most);
   const weight = (query, key) => (current()[query * n + key] / 255) ** 2;
+  // What a page leaves out is not 0.
+  const reading = (byte) => (kept !== null && byte === 0 ? 'not kept' : written((byte / 255) ** 2));
   const tell = (text) => { read.textContent = text; };
 
   /** Draws a map of n × n bytes into a canvas, the greatest of each block where it is smaller. */
@@ -229,11 +231,10 @@ function attention(section, data) {
     const whole = current();
     const { token } = state;
     const paint = (span, byte) => {
-      const share = (byte / 255) ** 2;
       const rgb = colour(viridis, byte / 255);
       span.style.background = byte > 0 ? css(rgb) : '';
       span.style.color = byte > 0 ? inkOn(rgb) : '';
-      span.title = written(share);
+      span.title = reading(byte);
     };
     for (let i = 0; i < n; i++) {
       paint(from.spans[i], whole[token * n + i]);

@@ -133,6 +133,14 @@ fn pages_answer_pointer_and_keyboard() {
     assert_eq!(browser.text(".read"), "“·gave” (4) looks at “When” (0): 0", "no head looks four places back");
     assert_eq!(browser.requests.len(), 1, "the page alone: {:?}", browser.requests);
 
+    // A page that holds the strongest keys alone says so of the others: they are not 0.
+    let names: Vec<String> = (0..192).map(|place| format!(" t{place}")).collect();
+    let path = folder.path().join("large.html");
+    fs::write(&path, page(&patterns(20, 12, &names))).unwrap();
+    browser.open_file(&path, "document.querySelector('.widget')?.dataset.ready === '0'");
+    browser.hover(".map", (0.5, 0.999));
+    assert_eq!(browser.text(".read"), "“·t191” (191) looks at “·t96” (96): not kept");
+
     // A grid is read by clicks and arrows, as a table or as text; in the dark and in print too.
     let path = folder.path().join("lens.html");
     fs::write(&path, page(&lens().into())).unwrap();

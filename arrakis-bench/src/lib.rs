@@ -1,9 +1,11 @@
 //! Experiments: tools asked of a model, each run logged as plain files and found again.
 
 mod activations;
+mod ask;
 mod bench;
 mod compare;
 mod conduct;
+mod damage;
 mod diff;
 mod edit;
 mod environment;
@@ -16,6 +18,7 @@ pub mod json;
 mod log;
 mod page;
 mod parameters;
+mod plot;
 mod query;
 mod record;
 mod remove;
@@ -32,10 +35,10 @@ mod writing;
 pub use activations::{ActivationStream, Activations, Streamed};
 pub use bench::{Asked, Bench, FOLDER};
 pub use compare::{Apart, Difference, compare_answers, compare_json, compare_tensors};
+pub use damage::{Damage, DamageKind, Fsck};
 pub use diff::{Change, Diff};
 pub use environment::{Environment, Git, PluginRecord, device_name, dtype_name};
 pub use error::{Error, Result};
-pub use fsck::{Damage, DamageKind, Fsck};
 pub use index::Listing;
 pub use log::Log;
 pub use query::Query;

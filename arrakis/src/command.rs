@@ -2,9 +2,7 @@
 
 mod ask;
 mod cache;
-mod console;
 mod demo;
-mod fields;
 mod generate;
 mod memory;
 mod model;
@@ -19,15 +17,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use anyhow::Result;
+use arrakis_bench::command::console::{self, Console};
+use arrakis_bench::command::{FAILURE, Plugged, Rerun, Run, Sweep, USAGE, status_of as status_of_bench};
 use clap::{Parser, Subcommand};
 
-use console::Console;
 use options::Options;
 
-/// A failure: what was asked for could not be done.
-const FAILURE: u8 = 1;
-/// A usage error: what was asked for is no question.
-const USAGE: u8 = 2;
+use crate::{Pictures, load};
 
 /// Conduct, track and visualise mechanistic-interpretability experiments on transformer language models.
 #[derive(Debug, Parser)]
@@ -53,18 +49,27 @@ enum Verb {
     Generate(generate::Arguments),
     /// Patch activations of a clean run into a corrupted one
     Patch(patch::Arguments),
+    /// Run an experiment of this program; without a name, list them
+    Run(Run),
+    /// Run a logged run again; `--verify` compares
+    Rerun(Rerun),
+    /// Run a tool or experiment under many parameters
+    Sweep(Sweep),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
 
+/// What this program brings to the verbs of the bench.
+const PLUGGED: Plugged<'static> = Plugged { load: &load::checkpoint, draw: Some(&Pictures) };
+
 /// Something asked for in a way that has no meaning, with the cure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
 
-/// The whole command as a process.
+/// The whole command as a process: the `main` of a program of one's own, too, whose experiments it then knows.
 pub fn main() -> ! {
     crate::process::keep_big_blocks();
     let status = {
@@ -116,6 +121,9 @@ impl Arguments {
             Verb::Cache(arguments) => arguments.run(options, console),
             Verb::Generate(arguments) => arguments.run(options, console),
             Verb::Patch(arguments) => arguments.run(options, console),
+            Verb::Run(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
+            Verb::Rerun(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
+            Verb::Sweep(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
@@ -124,8 +132,9 @@ impl Arguments {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let cause = match error.downcast_ref() {
-        Some(arrakis_core::Error::Other(other)) => other.downcast_ref::<io::Error>(),
+    let cause = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(arrakis_core::Error::Other(other)), _) => other.downcast_ref::<io::Error>(),
+        (_, Some(arrakis_bench::Error::Console(cause))) => Some(cause),
         _ => error.downcast_ref(),
     };
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
@@ -133,10 +142,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn status_of(error: &anyhow::Error) -> u8 {
     use arrakis_core::Error::{Parameters, UnknownTool};
-    let core = match error.downcast_ref() {
-        Some(arrakis_bench::Error::Core(core)) => Some(core),
-        _ => error.downcast_ref(),
-    };
-    let misnamed = matches!(core, Some(UnknownTool { .. } | Parameters { .. }));
+    if let Some(error) = error.downcast_ref() {
+        return status_of_bench(error);
+    }
+    let misnamed = matches!(error.downcast_ref(), Some(UnknownTool { .. } | Parameters { .. }));
     if misnamed || error.is::<Usage>() { USAGE } else { FAILURE }
 }

@@ -1,12 +1,14 @@
 //! Functions that are no experiments, each with the reason at its place.
 
+#![allow(unused)]
+
 use arrakis_macros::experiment;
 
-struct Bench;
+struct Bench<'a>(&'a ());
 type Result<T> = std::result::Result<T, String>;
 
 #[experiment]
-async fn waits(bench: &Bench) -> Result<f64> {
+async fn waits(bench: &Bench<'_>) -> Result<f64> {
     Ok(0.0)
 }
 

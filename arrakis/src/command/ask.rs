@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use arrakis_bench::{Asked, Bench};
+use arrakis_bench::{Asked, Bench, fields};
 use arrakis_core::{Answer, SweepPlan, answer, number};
 use arrakis_graph::Style;
 use clap::Args;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::console::Console;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::{Usage, fields};
+use super::Usage;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

@@ -10,6 +10,7 @@ mod command;
 mod configs;
 mod contrib;
 mod docs;
+mod experiment;
 mod families;
 mod fixtures;
 mod generation;

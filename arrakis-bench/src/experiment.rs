@@ -11,7 +11,6 @@ use crate::{Asked, Bench, Error, Result};
 
 pub use arguments::{Given, Recorded};
 pub use kept::{Keep, KeepAnswer, KeepJson, KeepPart, Kept, Returned};
-pub(crate) use logged::recalled;
 pub use logged::{conduct, perform};
 
 /// A registered experiment; `#[experiment]` makes one of a function.

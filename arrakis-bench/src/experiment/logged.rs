@@ -58,7 +58,7 @@ pub fn perform<'a, T, E: Display>(
 }
 
 /// What was kept of the result of a run.
-pub(crate) fn recalled(log: &Log, record: &Record) -> Result<Kept> {
+fn recalled(log: &Log, record: &Record) -> Result<Kept> {
     Ok(match record.outcome {
         Some(Outcome::Value) => Kept::Json(log.result_json(&record.id)?),
         _ => Kept::Answer(log.answer(&record.id)?),

@@ -110,7 +110,10 @@ enum Told {
 impl Work<'_> {
     /// Runs all cells; the outcomes in the order of the cells.
     fn run(&self, bench: &Bench<'_>, workers: Option<&Workers<'_>>) -> Result<Vec<(usize, Result<Done>)>> {
-        let parts = bench.for_parts();
+        // Runs of their own, not calls of the whole.
+        let mut parts = bench.clone();
+        parts.running = None;
+        parts.parent = bench.run_id();
         let team = self.team(&parts)?;
         let (sender, receiver) = channel();
         let mut outcomes = Vec::new();

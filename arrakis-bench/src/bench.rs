@@ -1,15 +1,16 @@
 //! The bench: a model, tools asked of it, and a log of every run.
 
-use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use arrakis_core::{Answer, Context, Draw, Host, Model, Silent, SweepPlan, Tool, tool};
 use serde_json::Value;
 
-use crate::{Error, Log, Record, Result, Status, parameters};
+use crate::conduct::guarded;
+use crate::running::{Running, digest_of_answer};
+use crate::{Call, Error, Log, Record, Result, Status, Subject, json, parameters};
 
 /// Where a bench logs unless it is told otherwise.
 pub const FOLDER: &str = "experiments";
@@ -28,12 +29,17 @@ pub const FOLDER: &str = "experiments";
 #[derive(Clone)]
 pub struct Bench<'a> {
     model: &'a dyn Model,
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     log: Option<Log>,
-    seed: u64,
-    host: &'a dyn Host,
-    draw: Option<&'a dyn Draw>,
+    pub(crate) seed: u64,
+    pub(crate) host: &'a dyn Host,
+    pub(crate) draw: Option<&'a dyn Draw>,
     memory_limit: Option<u64>,
+    pub(crate) reuse: bool,
+    /// The run that runs of this bench are parts of, if another bench conducts it.
+    pub(crate) parent: Option<String>,
+    /// The run at work.
+    pub(crate) running: Option<Rc<Running<'a>>>,
 }
 
 /// What a run gave, and what is known of it.
@@ -45,6 +51,8 @@ pub struct Asked<T> {
     pub record: Record,
     /// The run's folder, unless nothing is logged.
     pub folder: Option<PathBuf>,
+    /// Whether the answer is that of an earlier run.
+    pub reused: bool,
 }
 
 impl<T> Asked<T> {
@@ -60,7 +68,18 @@ impl<'a> Bench<'a> {
     /// A bench that logs into `experiments/`, with seed 0 and no pictures.
     #[must_use]
     pub fn new(model: &'a dyn Model) -> Self {
-        Self { model, name: None, log: Some(Log::open(FOLDER)), seed: 0, host: &Silent, draw: None, memory_limit: None }
+        Self {
+            model,
+            name: None,
+            log: Some(Log::open(FOLDER)),
+            seed: 0,
+            host: &Silent,
+            draw: None,
+            memory_limit: None,
+            reuse: false,
+            parent: None,
+            running: None,
+        }
     }
 
     /// The same bench, with the name by which the model is remembered: a path or a hub id.
@@ -74,6 +93,13 @@ impl<'a> Bench<'a> {
     #[must_use]
     pub fn log_to(mut self, folder: impl Into<PathBuf>) -> Self {
         self.log = Some(Log::open(folder));
+        self
+    }
+
+    /// The same bench, logging as another log does.
+    #[must_use]
+    pub fn logged(mut self, log: Log) -> Self {
+        self.log = Some(log);
         self
     }
 
@@ -112,6 +138,22 @@ impl<'a> Bench<'a> {
         self
     }
 
+    /// The same bench, whether it gives the result of a completed run with the same key in place of computing it again.
+    ///
+    /// Typed answers ([`run`](Self::run)) are always computed: a log has no types.
+    #[must_use]
+    pub const fn reuse(mut self, reuse: bool) -> Self {
+        self.reuse = reuse;
+        self
+    }
+
+    /// The same bench, whose runs are parts of another run, which a bench elsewhere conducts.
+    #[must_use]
+    pub fn part_of(mut self, run: impl Into<String>) -> Self {
+        self.parent = Some(run.into());
+        self
+    }
+
     /// The model.
     #[must_use]
     pub const fn model(&self) -> &'a dyn Model {
@@ -124,14 +166,17 @@ impl<'a> Bench<'a> {
         self.log.as_ref()
     }
 
-    /// Asks a tool of this program.
+    /// Asks a tool of this program; within an experiment it is a call of the run.
     pub fn run<T: Tool>(&self, tool: &T) -> Result<Asked<T::Output>>
     where
         T::Output: Clone,
     {
-        let parameters = serde_json::to_value(tool).map_err(arrakis_core::Error::from)?;
-        let owner = arrakis_core::tool(T::NAME).ok().map(arrakis_core::ToolEntry::owner);
-        self.log_run(T::NAME, owner, parameters, |cx| tool.run(cx), |output| output.clone().into())
+        let subject = Subject::tool(T::NAME, json::to_value(tool)?);
+        let subject = match arrakis_core::tool(T::NAME) {
+            Ok(entry) => subject.owner(entry.owner()),
+            Err(_) => subject,
+        };
+        self.ask_as(subject, |cx| tool.run(cx), |output| output.clone().into())
     }
 
     /// The parameters of a tool with every default filled in, without asking; the errors are those of [`ask`](Self::ask).
@@ -140,11 +185,19 @@ impl<'a> Bench<'a> {
     }
 
     /// Asks a tool by name; an error names an unknown tool or field, or every field that is missing.
+    ///
+    /// Within an experiment it is a call of the run. A bench that [reuses](Self::reuse) runs gives the answer of a run
+    /// with the same key where there is one.
     pub fn ask(&self, name: &str, parameters: Value) -> Result<Asked<Answer>> {
         let tool = tool(name)?;
         let parameters = parameters::complete(tool, parameters)?;
-        let given = parameters.clone();
-        self.log_run(name, Some(tool.owner()), parameters, |cx| tool.ask(given, cx), Answer::clone)
+        let subject = Subject::tool(name, parameters.clone()).owner(tool.owner());
+        if self.running.is_none()
+            && let Some(reused) = self.recalled(&subject)?
+        {
+            return Ok(reused);
+        }
+        self.ask_as(subject, |cx| tool.ask(parameters, cx), Answer::clone)
     }
 
     /// What the first sweep of a tool would run, without running or logging it; none if the tool makes no sweep.
@@ -155,7 +208,7 @@ impl<'a> Bench<'a> {
         let tool = tool(name)?;
         let parameters = parameters::complete(tool, parameters)?;
         let host = Planning::default();
-        let outcome = guarded(name, || Ok(tool.ask(parameters, &self.context().with_host(&host).with_dry_run())?));
+        let outcome = guarded(name, || Ok(tool.ask(parameters, &self.context_for(&host).with_dry_run())?));
         match outcome {
             Err(Error::Core(arrakis_core::Error::Planned(plan))) => Ok(Some(*plan)),
             Err(Error::Core(arrakis_core::Error::Cancelled)) | Ok(_) => Ok(None),
@@ -163,47 +216,61 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn log_run<T>(
-        &self,
-        tool: &str,
-        owner: Option<&str>,
-        parameters: Value,
-        ask: impl FnOnce(&Context<'_>) -> arrakis_core::Result<T>,
-        answer: impl FnOnce(&T) -> Answer,
-    ) -> Result<Asked<T>> {
-        let mut record = Record::start(tool, owner, parameters, self.seed, self.name.as_deref(), self.model)?;
-        let writing = self.log.as_ref().map(|log| log.begin(&record)).transpose()?;
-        let start = Instant::now();
-        let mut outcome = guarded(tool, || Ok(ask(&self.context())?));
-        record.seconds = Some(start.elapsed().as_secs_f64());
-        let Some(writing) = writing else {
-            record.status = Status::Completed;
-            return outcome.map(|answer| Asked { answer, record, folder: None });
-        };
-        if let Ok(value) = &outcome
-            && let Err(error) = guarded(tool, || writing.answer(&answer(value), self.draw, &mut record))
-        {
-            outcome = Err(error);
-        }
-        for warning in &record.warnings {
-            self.host.log(warning);
-        }
-        let folder = writing.folder().to_path_buf();
-        match outcome {
+    /// The same bench, recording in a run at work.
+    pub(crate) fn within(&self, running: Rc<Running<'a>>) -> Self {
+        Self { running: Some(running), ..self.clone() }
+    }
+
+    /// The answer of a run that can stand for one of `subject`; one that cannot be read is told of and not used.
+    fn recalled(&self, subject: &Subject) -> Result<Option<Asked<Answer>>> {
+        let (Some(log), Some(record)) = (&self.log, self.reusable(subject)?) else { return Ok(None) };
+        match log.answer(&record.id) {
             Ok(answer) => {
-                writing.end(&mut record, Status::Completed, None)?;
-                Ok(Asked { answer, record, folder: Some(folder) })
+                let folder = Some(log.run_folder(&record.id));
+                Ok(Some(Asked { answer, record, folder, reused: true }))
             }
             Err(error) => {
-                // The tool's error matters more than that it could not be written down.
-                let _ = writing.end(&mut record, Status::Failed, Some(error.to_string()));
-                Err(error)
+                self.host.log(&format!("run {} is not reused: {error}", record.id));
+                Ok(None)
             }
         }
     }
 
-    fn context(&self) -> Context<'a> {
-        let context = Context::new(self.model).with_host(self.host).with_seed(self.seed);
+    fn ask_as<T>(
+        &self,
+        subject: Subject,
+        ask: impl FnOnce(&Context<'_>) -> arrakis_core::Result<T>,
+        answer: impl FnOnce(&T) -> Answer,
+    ) -> Result<Asked<T>> {
+        let Some(running) = &self.running else {
+            return self.conduct(subject, |bench| {
+                let value = ask(&bench.context())?;
+                bench.answer(&answer(&value))?;
+                Ok(value)
+            });
+        };
+        let mut record = self.record(&subject)?;
+        let start = Instant::now();
+        let outcome = guarded(&subject.name, || Ok(ask(&self.context())?));
+        let seconds = start.elapsed().as_secs_f64();
+        let digest = outcome.as_ref().ok().map(|value| digest_of_answer(&answer(value))).transpose()?;
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        running.called(Call { tool: subject.name, parameters: subject.parameters, digest, error, seconds })?;
+        (record.status, record.seconds) = (Status::Completed, Some(seconds));
+        outcome.map(|answer| Asked { answer, record, folder: None, reused: false })
+    }
+
+    /// What a tool works with on this bench; random streams that it opens are recorded in the run at work.
+    #[must_use]
+    pub fn context(&self) -> Context<'_> {
+        self.context_for(self.listener())
+    }
+
+    fn context_for<'b>(&self, host: &'b dyn Host) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        let context = Context::new(self.model).with_host(host).with_seed(self.seed);
         match self.memory_limit {
             Some(bytes) => context.with_memory_limit(bytes),
             None => context,
@@ -224,19 +291,5 @@ impl Host for Planning {
 
     fn cancelled(&self) -> bool {
         self.begun.get()
-    }
-}
-
-/// A panic of `work` as an error with its message.
-fn guarded<T>(tool: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(Error::Panicked { tool: tool.to_owned(), message: message(panic.as_ref()) }))
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.split("\nException raised").next().unwrap_or_default().to_owned(),
-        _ => "it did not say why".to_owned(),
     }
 }

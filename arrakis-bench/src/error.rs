@@ -12,11 +12,14 @@ pub enum Error {
     /// An error of a tool, a model or a shape.
     #[error(transparent)]
     Core(#[from] arrakis_core::Error),
-    /// A tool that panicked.
-    #[error("`{tool}` panicked: {message}")]
+    /// An error of an experiment's own.
+    #[error(transparent)]
+    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
+    /// A tool or experiment that panicked.
+    #[error("`{name}` panicked: {message}")]
     Panicked {
-        /// The tool.
-        tool: String,
+        /// The tool or experiment.
+        name: String,
         /// What it said.
         message: String,
     },
@@ -157,6 +160,40 @@ pub enum Error {
         status: crate::Status,
         /// Its error, if it failed.
         error: Option<String>,
+    },
+    /// A run whose result is of another kind than was asked for.
+    #[error("the result of run `{id}` is of kind `{kind}`; read it as that")]
+    OtherResult {
+        /// The run.
+        id: String,
+        /// The kind of its result.
+        kind: crate::Outcome,
+    },
+    /// A run that has no code of its own.
+    #[error("run `{id}` has no source: it is no run of an experiment")]
+    NoSource {
+        /// The run.
+        id: String,
+    },
+    /// A query that has no meaning.
+    #[error("`{term}`: {why}")]
+    Query {
+        /// The term or field.
+        term: String,
+        /// What is wrong with it, and the cure.
+        why: String,
+    },
+    /// A run at work, which cannot be removed.
+    #[error("run `{id}` is at work; end its process first")]
+    AtWork {
+        /// The run.
+        id: String,
+    },
+    /// Something recorded where no run is at work.
+    #[error("a {what} belongs to a run; record it in an experiment, or within `conduct`")]
+    NoRunAtWork {
+        /// What was recorded.
+        what: &'static str,
     },
 }
 

@@ -1,30 +1,49 @@
 //! The log: runs as folders of plain files, found and read again.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrakis_core::Answer;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::writing::{RECORD, RESULT, TENSORS, Writing};
-use crate::{Error, FORMAT, Record, Result, Status, read_tensors};
+use crate::index::{Index, Listing};
+use crate::store::Store;
+use crate::tensors::tensors_of;
+use crate::writing::{METRICS, RECORD, RESULT, SOURCE, TENSORS, Writing, true_status};
+use crate::{Error, Metric, Outcome, Record, Result, Status, json, seal};
 
-/// A folder of runs: `<folder>/runs/<id>/` holds `run.json`, `result.json`, `tensors.safetensors` and pictures.
+/// A folder of runs.
+///
+/// `runs/<id>/` holds `run.json`, which names every other file of the run with its digest: `result.json`,
+/// `tensors.safetensors`, `source.rs`, `metrics.jsonl`, pictures. Equal files of several runs share their bytes as hard
+/// links of `objects/`. Several processes may log at once. A process that is killed leaves an interrupted run and harms
+/// no other. A power cut may take the runs of the last seconds, or leave them damaged, which reading and
+/// [`fsck`](Self::fsck) find; [`synced`](Self::synced) waits for the disk instead.
 #[derive(Debug, Clone)]
 pub struct Log {
-    folder: PathBuf,
+    pub(crate) store: Store,
+    index: Arc<Mutex<Index>>,
 }
 
 impl Log {
     /// The log in a folder, which need not exist yet.
     pub fn open(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { store: Store::new(folder.into()), index: Arc::default() }
+    }
+
+    /// The same log, each of its files on the disk itself before the run goes on; a few times 10 ms for each run.
+    #[must_use]
+    pub fn synced(mut self) -> Self {
+        self.store.synced = true;
+        self
     }
 
     /// The folder of the log.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.store.folder()
     }
 
     /// The folder of a run.
@@ -33,20 +52,30 @@ impl Log {
         self.runs().join(id)
     }
 
-    /// Every run, the earliest first.
+    /// Every run, the earliest first; an error names the first that is damaged.
     pub fn list(&self) -> Result<Vec<Record>> {
-        let mut records = self.ids()?.iter().map(|id| self.read(id)).collect::<Result<Vec<Record>>>()?;
-        records.sort_by(|a, b| (a.started, &a.id).cmp(&(b.started, &b.id)));
-        Ok(records)
+        let Listing { records, damaged } = self.listing()?;
+        damaged.into_iter().next().map_or(Ok(records), Err)
+    }
+
+    /// Every run that can be read, and why others cannot.
+    pub fn listing(&self) -> Result<Listing> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.listing(self)
     }
 
     /// The run of that id, or the only one whose id begins so.
     pub fn get(&self, id: &str) -> Result<Record> {
+        self.read(&self.resolve(id)?)
+    }
+
+    /// The whole id that begins so.
+    pub(crate) fn resolve(&self, id: &str) -> Result<String> {
         let mut found: Vec<String> = self.ids()?.into_iter().filter(|known| known.starts_with(id)).collect();
         found.sort();
         match &found[..] {
-            [] => Err(Error::NoRun { id: id.to_owned(), folder: self.folder.clone() }),
-            [only] => self.read(only),
+            [] => Err(Error::NoRun { id: id.to_owned(), folder: self.folder().to_path_buf() }),
+            [only] => Ok(only.clone()),
             [first, second, ..] => Err(Error::Ambiguous {
                 id: id.to_owned(),
                 count: found.len(),
@@ -56,30 +85,70 @@ impl Log {
         }
     }
 
+    /// The last completed run with that key, if there is one: it can stand for a run that would have the same.
+    pub fn completed(&self, key: &str) -> Result<Option<Record>> {
+        let of_key = |record: &Record| record.key == key && record.status == Status::Completed;
+        // A damaged run stands for none, and hides none.
+        Ok(self.listing()?.records.into_iter().rfind(of_key))
+    }
+
     /// The answer of the run of that id, or of the only one whose id begins so.
     pub fn answer(&self, id: &str) -> Result<Answer> {
         let record = self.get(id)?;
-        if record.status != Status::Completed {
-            return Err(Error::NoResult { id: record.id, status: record.status, error: record.error });
-        }
-        let folder = self.run_folder(&record.id);
-        let json: Value = read_json(&folder.join(RESULT))?;
-        let tensors = folder.join(TENSORS);
-        let tensors = if tensors.exists() { read_tensors(&tensors)? } else { Vec::new() };
+        let json = self.outcome(&record, Outcome::Answer)?;
+        let path = self.run_folder(&record.id).join(TENSORS);
+        let tensors = if path.exists() { tensors_of(&self.bytes(&record, TENSORS)?, &path)? } else { Vec::new() };
         Ok(Answer::join(json, tensors)?)
+    }
+
+    /// The result of a run of an experiment: of any type that its JSON can be read as, NaN and infinities included.
+    pub fn result<T: DeserializeOwned>(&self, id: &str) -> Result<T> {
+        let record = self.get(id)?;
+        let value = self.outcome(&record, Outcome::Value)?;
+        let path = self.run_folder(&record.id).join(RESULT);
+        json::from_value(value).map_err(|error| Error::damaged(&path, error.to_string()))
+    }
+
+    /// The JSON of a run's result, whatever kind it is of.
+    pub fn result_json(&self, id: &str) -> Result<Value> {
+        let record = self.get(id)?;
+        self.outcome(&record, record.outcome.unwrap_or(Outcome::Answer))
+    }
+
+    /// Every value of a run's metrics, in the order in which they came.
+    pub fn metrics(&self, id: &str) -> Result<Vec<Metric>> {
+        let record = self.get(id)?;
+        let path = self.run_folder(&record.id).join(METRICS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = self.text(&record, METRICS)?;
+        let read = |line: &str| serde_json::from_str(line).map_err(|error| Error::damaged(&path, error.to_string()));
+        // The last line of a run whose process was killed may be cut short.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(read).collect()
+    }
+
+    /// The exact code of a run of an experiment.
+    pub fn source(&self, id: &str) -> Result<String> {
+        let record = self.get(id)?;
+        if !record.files.contains_key(SOURCE) {
+            return Err(Error::NoSource { id: record.id });
+        }
+        self.text(&record, SOURCE)
     }
 
     /// Makes the folder of a run that starts.
     pub(crate) fn begin(&self, record: &Record) -> Result<Writing> {
-        Writing::begin(&self.runs(), record)
+        Writing::begin(&self.store, &self.runs(), record)
     }
 
-    fn runs(&self) -> PathBuf {
-        self.folder.join("runs")
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.folder().join("runs")
     }
 
-    /// The ids of all runs; folders that begin with a dot are still being made.
-    fn ids(&self) -> Result<Vec<String>> {
+    /// The ids of all runs; folders that begin with a dot are still being made, or going.
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
         let runs = self.runs();
         let entries = match fs::read_dir(&runs) {
             Ok(entries) => entries,
@@ -97,41 +166,50 @@ impl Log {
     }
 
     /// The record of a run, an interrupted one recognised.
-    fn read(&self, id: &str) -> Result<Record> {
-        let path = self.run_folder(id).join(RECORD);
-        let file = File::open(&path).map_err(Error::file("read", &path))?;
-        let mut record = read_record(&path)?;
+    pub(crate) fn read(&self, id: &str) -> Result<Record> {
+        let folder = self.run_folder(id);
+        let path = folder.join(RECORD);
+        let mut record = seal::read(&path)?;
         if record.id != id {
             return Err(Error::damaged(&path, format!("it is of run `{}`", record.id)));
         }
-        if record.status == Status::Running && !locked(&file) {
-            // The run may have ended between the two looks: its record was replaced before the lock was dropped.
-            record = read_record(&path)?;
-            if record.status == Status::Running {
-                record.status = Status::Interrupted;
-            }
-        }
+        true_status(&folder, &mut record)?;
         Ok(record)
     }
-}
 
-fn locked(file: &File) -> bool {
-    match file.try_lock_shared() {
-        Ok(()) => false,
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => true,
+    /// The JSON of a result of that kind.
+    fn outcome(&self, record: &Record, wanted: Outcome) -> Result<Value> {
+        // Format 1 did not say.
+        let kind = record.outcome.or((record.format == 1).then_some(Outcome::Answer));
+        let Some(kind) = kind.filter(|_| record.status == Status::Completed) else {
+            let (id, status, error) = (record.id.clone(), record.status, record.error.clone());
+            return Err(Error::NoResult { id, status, error });
+        };
+        if kind != wanted {
+            return Err(Error::OtherResult { id: record.id.clone(), kind });
+        }
+        let text = self.text(record, RESULT)?;
+        let path = self.run_folder(&record.id).join(RESULT);
+        serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))
     }
-}
 
-fn read_record(path: &Path) -> Result<Record> {
-    let json: Value = read_json(path)?;
-    let format = json.get("format").and_then(Value::as_u64).unwrap_or(0) as u32;
-    if format > FORMAT {
-        return Err(Error::Newer { path: path.to_path_buf(), format, known: FORMAT });
+    /// The bytes of a file of a run; an error if they are not as they were written.
+    pub(crate) fn bytes(&self, record: &Record, name: &str) -> Result<Vec<u8>> {
+        let path = self.run_folder(&record.id).join(name);
+        let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
+        // Files of format 1, and of a run that did not end, have no digest.
+        if let Some(file) = record.files.get(name) {
+            let found = blake3::hash(&bytes).to_hex();
+            if found.as_str() != file.digest {
+                let why = format!("its digest is {found} and `run.json` says {}", file.digest);
+                return Err(Error::damaged(&path, why));
+            }
+        }
+        Ok(bytes)
     }
-    serde_json::from_value(json).map_err(|error| Error::damaged(path, error.to_string()))
-}
 
-fn read_json(path: &Path) -> Result<Value> {
-    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
-    serde_json::from_str(&text).map_err(|error| Error::damaged(path, error.to_string()))
+    fn text(&self, record: &Record, name: &str) -> Result<String> {
+        let text = String::from_utf8(self.bytes(record, name)?);
+        text.map_err(|_| Error::damaged(&self.run_folder(&record.id).join(name), "it is not UTF-8"))
+    }
 }

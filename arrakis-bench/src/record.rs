@@ -1,17 +1,17 @@
 //! What is known of a run: `run.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use arrakis_core::{Model, device};
+use arrakis_core::{Model, number};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::{Device, Kind};
 
-use crate::{Result, git};
+use crate::{Environment, PluginRecord, Result, Subject, environment};
 
-/// The newest form of `run.json` that this version writes and reads.
-pub const FORMAT: u32 = 1;
+/// The newest form of `run.json`, which this version writes; it reads all earlier ones.
+pub const FORMAT: u32 = 2;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub enum Status {
     Completed,
     /// It ended with an error.
     Failed,
-    /// Its process ended before it did.
+    /// It was cancelled, or its process ended before it did.
     Interrupted,
 }
 
@@ -39,7 +39,51 @@ impl fmt::Display for Status {
     }
 }
 
-/// A run: one execution of a tool on a model.
+/// What a run is a run of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Work {
+    /// A tool that was asked.
+    #[default]
+    Tool,
+    /// An experiment: code whose version is known.
+    Experiment,
+    /// A study, whose cells are its parts.
+    Study,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tool => "tool",
+            Self::Experiment => "experiment",
+            Self::Study => "study",
+        })
+    }
+}
+
+/// What kind of result a run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// An answer, made of shapes: [`Log::answer`](crate::Log::answer).
+    Answer,
+    /// A value of the experiment's own type: [`Log::result`](crate::Log::result).
+    Value,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answer => "answer",
+            Self::Value => "value",
+        })
+    }
+}
+
+/// A run: one execution of a tool or an experiment on a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The form of this record.
@@ -48,15 +92,25 @@ pub struct Record {
     pub id: String,
     /// blake3 over everything known beforehand that determines the result: runs with the same key can stand for each other.
     pub key: String,
-    /// The tool that was asked.
-    pub tool: String,
-    /// The crate that holds the tool, with its version.
+    /// What it is a run of.
+    #[serde(default)]
+    pub what: Work,
+    /// The tool or experiment.
+    #[serde(alias = "tool")]
+    pub name: String,
+    /// The crate that holds it, with its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The tool's parameters, every default filled in.
+    /// The digest of the experiment's code; its text is the file `source.rs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The parameters, every default filled in.
     pub parameters: Value,
     /// The root of its random streams.
     pub seed: u64,
+    /// The random streams that were opened, in the order of their first use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
     /// Where it stands.
     pub status: Status,
     /// Why it failed.
@@ -67,16 +121,46 @@ pub struct Record {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
-    /// How long the tool took, in seconds.
+    /// How long the work took, in seconds; storing and drawing are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// The most memory that the process had held by the end of the run, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+    /// The run that this one is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// The model that was asked.
     pub model: ModelRecord,
+    /// The plugins that were loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginRecord>,
     /// What it ran on.
     pub environment: Environment,
-    /// The pictures in the run's folder.
+    /// The tools that an experiment asked, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
+    /// The last value of each metric; `metrics.jsonl` has them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// What kind of result there is, if any: the file `result.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The tensors, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tensors: BTreeMap<String, TensorRecord>,
+    /// The files in the run's folder, this record apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, FileRecord>,
+    /// Those of the files that are pictures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pictures: Vec<String>,
+    /// What was written about it, by the experiment or by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// What went wrong beside the result, a picture that could not be drawn, say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -92,127 +176,145 @@ pub struct ModelRecord {
     pub family: String,
     /// The digest of its weights.
     pub digest: String,
+    /// How its weights were laid out, where that rounds otherwise: `packed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// The digest of its tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
 }
 
-/// What a run ran on.
+/// A tool that was asked within an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// The tool.
+    pub tool: String,
+    /// Its parameters, every default filled in.
+    pub parameters: Value,
+    /// The digest of the answer: blake3 over its JSON and its tensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// One value of a metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// The metric.
+    pub name: String,
+    /// The step: of training, of a sweep.
+    pub step: u64,
+    /// The value.
+    #[serde(with = "number")]
+    pub value: f64,
+}
+
+/// A tensor of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
-    /// `cpu`, `cuda:0` …
-    pub device: String,
-    /// `float32`, `float64` …
+pub struct TensorRecord {
+    /// The safetensors file that holds it.
+    pub file: String,
+    /// Its kind: `float32`, `int64` …
     pub dtype: String,
-    /// LibTorch's threads.
-    pub threads: i32,
-    /// The version of Arrakis.
-    pub arrakis: String,
-    /// The version of LibTorch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub libtorch: Option<String>,
-    /// The system: `linux x86_64`.
-    pub system: String,
-    /// The process.
-    pub pid: u32,
-    /// The folder's git commit, if it is in a repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub git: Option<Git>,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// blake3 over its bytes, row by row.
+    pub digest: String,
 }
 
-/// The state of the git repository that a run was started in.
+/// A file of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Git {
-    /// The commit.
-    pub commit: String,
-    /// The branch, unless the head is detached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
+pub struct FileRecord {
+    /// blake3 over its bytes.
+    pub digest: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A free text about a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When it was written.
+    pub written: Timestamp,
+    /// What it says.
+    pub text: String,
+}
+
+impl Note {
+    /// A note that is written now.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { written: Timestamp::now(), text: text.into() }
+    }
 }
 
 impl Record {
-    /// A run of `tool` that starts now.
+    /// A run of `subject` that starts now.
     pub(crate) fn start(
-        tool: &str,
-        owner: Option<&str>,
-        parameters: Value,
+        subject: &Subject,
         seed: u64,
         name: Option<&str>,
+        parent: Option<&str>,
         model: &dyn Model,
     ) -> Result<Self> {
-        let model_record =
-            ModelRecord { name: name.map(str::to_owned), family: model.dims().family.clone(), digest: model.digest()? };
         let mut record = Self {
             format: FORMAT,
             id: id(),
             key: String::new(),
-            tool: tool.to_owned(),
-            owner: owner.map(str::to_owned),
-            parameters,
+            what: subject.what,
+            name: subject.name.clone(),
+            owner: subject.owner.clone(),
+            version: subject.version.clone(),
+            parameters: subject.parameters.clone(),
             seed,
+            streams: Vec::new(),
             status: Status::Running,
             error: None,
             started: Timestamp::now(),
             ended: None,
             seconds: None,
-            model: model_record,
+            peak_memory: None,
+            parent: parent.map(str::to_owned),
+            model: ModelRecord {
+                name: name.map(str::to_owned),
+                family: model.dims().family.clone(),
+                digest: model.digest()?,
+                layout: model.layout().map(str::to_owned),
+                tokenizer: model.tokenizer_digest()?,
+            },
+            plugins: environment::plugins(),
             environment: Environment::of(model),
+            calls: Vec::new(),
+            metrics: Vec::new(),
+            outcome: None,
+            tensors: BTreeMap::new(),
+            files: BTreeMap::new(),
             pictures: Vec::new(),
+            notes: Vec::new(),
+            tags: Vec::new(),
             warnings: Vec::new(),
         };
         record.key = record.key();
         Ok(record)
     }
 
+    /// blake3 over what is known beforehand and determines the result; time, names of files and git are not in it.
     fn key(&self) -> String {
-        let Environment { device, dtype, threads, arrakis, libtorch, system, .. } = &self.environment;
+        let Environment { device, dtype, threads, arrakis, libtorch, executable, system, .. } = &self.environment;
         let mut known = json!({
-            "tool": self.tool, "owner": self.owner, "parameters": self.parameters, "seed": self.seed,
-            "model": self.model.digest, "device": device, "dtype": dtype, "threads": threads,
+            "what": self.what, "name": self.name, "owner": self.owner, "version": self.version,
+            "parameters": self.parameters, "seed": self.seed,
+            "model": self.model.digest, "layout": self.model.layout, "tokenizer": self.model.tokenizer,
+            "plugins": self.plugins, "executable": executable, "device": device, "dtype": dtype, "threads": threads,
             "arrakis": arrakis, "libtorch": libtorch, "system": system,
         });
         known.sort_all_objects();
         blake3::hash(known.to_string().as_bytes()).to_hex().to_string()
     }
-}
-
-impl Environment {
-    fn of(model: &dyn Model) -> Self {
-        Self {
-            device: device_name(model.device()),
-            dtype: dtype_name(model.kind()),
-            threads: tch::get_num_threads(),
-            arrakis: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: libtorch_version(),
-            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            pid: std::process::id(),
-            git: git::head(),
-        }
-    }
-}
-
-/// The name of a device, as `--device` takes it: `cpu`, `cuda:0` …
-#[must_use]
-pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        other => format!("{other:?}").to_lowercase(),
-    }
-}
-
-/// The name of a kind, as `--dtype` takes it: `float32`, `bfloat16` …
-#[must_use]
-pub fn dtype_name(kind: Kind) -> String {
-    match kind {
-        Kind::Float => "float32".to_owned(),
-        Kind::Double => "float64".to_owned(),
-        Kind::Half => "float16".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    }
-}
-
-/// What the file `build-version` beside the running LibTorch says.
-fn libtorch_version() -> Option<String> {
-    let file = device::libtorch_folder()?.parent()?.join("build-version");
-    Some(std::fs::read_to_string(file).ok()?.trim().to_owned())
 }
 
 /// A new id, its random part first so that few letters of it suffice.

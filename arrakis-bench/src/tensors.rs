@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, View};
 use safetensors::{SafeTensorError, SafeTensors, serialize_to_file};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result, replace};
+use crate::{Error, Result, TensorRecord, dtype_name, replace};
 
 const KINDS: [(Kind, Dtype); 10] = [
     (Kind::Bool, Dtype::BOOL),
@@ -40,8 +40,12 @@ pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String,
 
 /// The named tensors of a safetensors file, by name.
 pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    let bytes = fs::read(path).map_err(Error::file("read", path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
+    tensors_of(&fs::read(path).map_err(Error::file("read", path))?, path)
+}
+
+/// The named tensors of the bytes of a safetensors file, by name.
+pub(crate) fn tensors_of(bytes: &[u8], path: &Path) -> Result<Vec<(String, Tensor)>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
         let kind = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);
@@ -52,6 +56,15 @@ pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(tensors)
+}
+
+/// What a run remembers of a tensor that it stores in `file`.
+pub(crate) fn describe(file: &str, tensor: &Tensor) -> Result<TensorRecord> {
+    let stored = Stored::of(tensor)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_rayon(&stored.data());
+    let digest = hasher.finalize().to_hex().to_string();
+    Ok(TensorRecord { file: file.to_owned(), dtype: dtype_name(tensor.kind()), shape: tensor.size(), digest })
 }
 
 /// A tensor whose bytes are copied only while it is written.

@@ -1,51 +1,60 @@
 //! A run being written: it is there from its start, and complete only when everything of it is.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use arrakis_core::{Answer, Draw};
-use jiff::Timestamp;
-use serde::Serialize;
+use serde_json::Value;
 
-use crate::{Error, Record, Result, Status, replace, write_tensors};
+use crate::store::Store;
+use crate::{Error, FileRecord, Metric, Record, Result, Status, replace, seal};
 
 /// The file of a run's record.
 pub(crate) const RECORD: &str = "run.json";
-/// The file of its answer.
+/// The file of its result.
 pub(crate) const RESULT: &str = "result.json";
 /// The file of its answer's tensors.
 pub(crate) const TENSORS: &str = "tensors.safetensors";
+/// The file of its code.
+pub(crate) const SOURCE: &str = "source.rs";
+/// The file of all values of its metrics, one JSON object a line.
+pub(crate) const METRICS: &str = "metrics.jsonl";
+/// What the name of a run's folder begins with before it has a record.
+pub(crate) const MAKING: &str = ".making-";
 
 /// The folder of a run at work.
 ///
-/// The open record is locked, and the system drops the lock with the process, however it ends: a record that says
-/// `running` and is not locked is of an interrupted run.
+/// The folder is locked, and the system drops the lock with the process, however it ends: a record that says `running`
+/// in a folder that is not locked is of an interrupted run.
+#[derive(Debug)]
 pub(crate) struct Writing {
     folder: PathBuf,
+    store: Store,
     _lock: File,
 }
 
 impl Writing {
     /// Makes the folder of a run among `runs`.
-    pub(crate) fn begin(runs: &Path, record: &Record) -> Result<Self> {
+    pub(crate) fn begin(store: &Store, runs: &Path, record: &Record) -> Result<Self> {
         fs::create_dir_all(runs).map_err(Error::file("make", runs))?;
-        let making = runs.join(format!(".making-{}", record.id));
+        let making = runs.join(format!("{MAKING}{}", record.id));
+        // Until the folder is locked, only the store's lock says that somebody is at work on it.
+        let _hold = store.shared()?;
         fs::create_dir(&making).map_err(Error::file("make", &making))?;
-        let begun = Self::begin_in(&making, &runs.join(&record.id), record);
+        let begun = Self::begin_in(store, &making, &runs.join(&record.id), record);
         if begun.is_err() {
             let _ = fs::remove_dir_all(&making);
         }
         begun
     }
 
-    fn begin_in(making: &Path, folder: &Path, record: &Record) -> Result<Self> {
-        let path = making.join(RECORD);
-        write_json(&path, record)?;
-        let lock = File::open(&path).map_err(Error::file("read", &path))?;
+    fn begin_in(store: &Store, making: &Path, folder: &Path, record: &Record) -> Result<Self> {
+        let lock = File::open(making).map_err(Error::file("read", making))?;
         // A file system without locks cannot tell an interrupted run from one at work, and that is all.
         let _ = lock.try_lock();
+        seal::write(&making.join(RECORD), record, store.synced)?;
         fs::rename(making, folder).map_err(Error::file("make", folder))?;
-        Ok(Self { folder: folder.to_path_buf(), _lock: lock })
+        Ok(Self { folder: folder.to_path_buf(), store: store.clone(), _lock: lock })
     }
 
     /// The folder.
@@ -53,35 +62,66 @@ impl Writing {
         &self.folder
     }
 
-    /// Writes an answer and its pictures; a picture that cannot be drawn is a warning, for the numbers are there.
-    pub(crate) fn answer(&self, answer: &Answer, draw: Option<&dyn Draw>, record: &mut Record) -> Result<()> {
-        let (json, tensors) = answer.split()?;
-        if !tensors.is_empty() {
-            let named = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
-            write_tensors(&self.folder.join(TENSORS), named)?;
-        }
-        write_json(&self.folder.join(RESULT), &json)?;
-        let Some(draw) = draw else { return Ok(()) };
-        match draw.draw(answer, &self.folder) {
-            Ok(files) => {
-                let name = |file: &PathBuf| Some(file.file_name()?.to_string_lossy().into_owned());
-                record.pictures = files.iter().filter_map(name).collect();
-            }
-            Err(error) => record.warnings.push(format!("no picture: {error}")),
-        }
-        Ok(())
+    /// Writes a file of the run, whole or not at all.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> Result<FileRecord> {
+        let path = self.folder.join(name);
+        replace(&path, |temporary| fs::write(temporary, bytes).map_err(Error::file("write", &path)))?;
+        self.keep(name)
+    }
+
+    /// Writes a JSON file of the run.
+    pub(crate) fn json(&self, name: &str, value: &Value) -> Result<FileRecord> {
+        let text = serde_json::to_string_pretty(value).map_err(arrakis_core::Error::from)?;
+        self.file(name, (text + "\n").as_bytes())
+    }
+
+    /// Makes a file that lies in the folder, finished, a part of the run.
+    pub(crate) fn keep(&self, name: &str) -> Result<FileRecord> {
+        self.store.share(&self.folder.join(name))
+    }
+
+    /// Adds a value to the metrics; it is there also if the process is killed.
+    pub(crate) fn metric(&self, metric: &Metric) -> Result<()> {
+        let path = self.folder.join(METRICS);
+        let mut line = serde_json::to_string(metric).map_err(arrakis_core::Error::from)?;
+        line.push('\n');
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(Error::file("write", &path))
     }
 
     /// Writes the last word on the run.
-    pub(crate) fn end(self, record: &mut Record, status: Status, error: Option<String>) -> Result<()> {
-        record.status = status;
-        record.error = error;
-        record.ended = Some(Timestamp::now());
-        write_json(&self.folder.join(RECORD), record)
+    pub(crate) fn end(&self, record: &mut Record) -> Result<()> {
+        let path = self.folder.join(RECORD);
+        let _hold = self.store.exclusive()?;
+        // Others may have written notes and tags meanwhile.
+        let there = seal::read(&path)?;
+        let new = |note: &&crate::Note| !record.notes.contains(note);
+        let notes: Vec<_> = there.notes.iter().filter(new).cloned().collect();
+        record.notes.splice(0..0, notes);
+        let new = |tag: &&String| !record.tags.contains(tag);
+        let tags: Vec<_> = there.tags.iter().filter(new).cloned().collect();
+        record.tags.extend(tags);
+        seal::write(&path, record, self.store.synced)
     }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(arrakis_core::Error::from)?;
-    replace(path, |temporary| fs::write(temporary, text + "\n").map_err(Error::file("write", path)))
+/// Whether a process is at work on the run in a folder.
+pub(crate) fn at_work(folder: &Path) -> bool {
+    use std::fs::TryLockError::{Error, WouldBlock};
+    match File::open(folder).map(|file| file.try_lock_shared()) {
+        Ok(Ok(())) | Err(_) => false,
+        Ok(Err(WouldBlock | Error(_))) => true,
+    }
+}
+
+/// The status of a record that was just read: `running` only while somebody is at work.
+pub(crate) fn true_status(folder: &Path, record: &mut Record) -> Result<()> {
+    if record.status == Status::Running && !at_work(folder) {
+        // The run may have ended between the two looks: its record was replaced before the lock was dropped.
+        *record = seal::read(&folder.join(RECORD))?;
+        if record.status == Status::Running {
+            record.status = Status::Interrupted;
+        }
+    }
+    Ok(())
 }

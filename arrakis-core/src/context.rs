@@ -14,6 +14,11 @@ pub trait Host {
         let _ = line;
     }
 
+    /// The random stream of that name was opened.
+    fn stream(&self, name: &str) {
+        let _ = name;
+    }
+
     /// Whether the work is to stop.
     fn cancelled(&self) -> bool {
         false
@@ -86,6 +91,7 @@ impl<'a> Context<'a> {
     /// The random stream of that name, from its beginning.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {
+        self.host.stream(name);
         Stream::new(self.seed, name)
     }
 

@@ -16,6 +16,7 @@ pub mod number;
 mod pass;
 mod pos_slice;
 pub mod print;
+pub mod remembered;
 mod select;
 mod site;
 mod stream;

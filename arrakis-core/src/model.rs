@@ -50,6 +50,16 @@ pub trait Model: Send {
     /// A digest of the weights and of what is done with them (blake3, hexadecimal).
     fn digest(&self) -> Result<String>;
 
+    /// A digest of what turns text into tokens (blake3, hexadecimal); none where there is no tokenizer.
+    fn tokenizer_digest(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// How the weights are laid out, where that rounds otherwise than weights as they were loaded: `packed`.
+    fn layout(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The weight of that printed name; an error names the nearest.
     fn weight_named(&self, name: &str) -> Result<Tensor> {
         let known = self.weights();

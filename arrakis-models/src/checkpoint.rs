@@ -82,6 +82,15 @@ impl Checkpoint {
         }
     }
 
+    /// Digests what the tokenizer is read from (blake3, hexadecimal), without reading it.
+    pub(crate) fn tokenizer_digest_later(&self) -> impl FnOnce() -> Result<Option<String>> + Send + 'static {
+        let (source, config, metadata) = (self.source.clone(), self.config.clone(), self.metadata.clone());
+        move || match metadata {
+            Some(metadata) => Ok(tokenizer::digest_of_metadata(&metadata)),
+            None => tokenizer::digest_of_folder(&source, &config),
+        }
+    }
+
     fn read(located: Located) -> Result<Self> {
         match located {
             Located::Folder(folder) => Self::open_folder(&folder),

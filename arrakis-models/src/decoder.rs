@@ -329,6 +329,14 @@ impl Model for Decoder {
     fn digest(&self) -> Result<String> {
         digest::remembered(self, &self.digest)
     }
+
+    fn tokenizer_digest(&self) -> Result<Option<String>> {
+        self.tokenizer.digest()
+    }
+
+    fn layout(&self) -> Option<&'static str> {
+        self.unembed.is_packed().then_some("packed")
+    }
 }
 
 /// Positions from outside, on the CPU: `[batch or 1, pos]`.

@@ -30,6 +30,10 @@ impl Linear {
         self.packed = None;
     }
 
+    pub(crate) const fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
     /// `x W + b` for `x` of shape `[…, in]`.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         match &self.packed {

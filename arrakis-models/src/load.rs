@@ -53,7 +53,7 @@ impl Decoder {
         let reader = Reader::new(&checkpoint.tensors, &blueprint, options);
         let decoder = reader.decoder(blueprint)?;
         reader.nothing_left()?;
-        let tokenizer = Arc::new(Later::new(checkpoint.tokenizer_later()));
+        let tokenizer = Arc::new(Later::new(checkpoint.tokenizer_later(), checkpoint.tokenizer_digest_later()));
         Ok(Self { tokenizer, files: checkpoint.files().to_owned(), ..decoder })
     }
 }
@@ -112,7 +112,7 @@ impl Reader<'_> {
             unembed: Linear::new(unembed.f_transpose(0, 1)?, None),
             points: points(&architecture),
             architecture,
-            tokenizer: Arc::new(Later::new(|| Err(Error::NoTokenizer { looked: Vec::new() }))),
+            tokenizer: Arc::new(Later::new(|| Err(Error::NoTokenizer { looked: Vec::new() }), || Ok(None))),
             files: Vec::new(),
             digest: OnceLock::new(),
         })

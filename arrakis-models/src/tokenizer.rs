@@ -10,8 +10,8 @@ use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::error::{Error, Result};
 
-pub(crate) use gguf::from_metadata;
-pub(crate) use huggingface::from_folder;
+pub(crate) use gguf::{digest_of_metadata, from_metadata};
+pub(crate) use huggingface::{digest_of_folder, from_folder};
 
 /// Text to token ids and back, with the special tokens that the model's own tokenizer adds.
 #[derive(Debug)]
@@ -150,20 +150,38 @@ impl Tokenizer {
     }
 }
 
+/// A value of a checkpoint that is made when it is first asked for.
+type Lazy<T> = LazyLock<Result<T>, Box<dyn FnOnce() -> Result<T> + Send>>;
+
 /// A tokenizer that is read when it is first asked for: a big vocabulary takes longer to read than weights to map.
-pub(crate) struct Later(LazyLock<Result<Tokenizer>, Box<dyn FnOnce() -> Result<Tokenizer> + Send>>);
+pub(crate) struct Later {
+    tokenizer: Lazy<Tokenizer>,
+    digest: Lazy<Option<String>>,
+}
 
 impl Later {
-    pub(crate) fn new(read: impl FnOnce() -> Result<Tokenizer> + Send + 'static) -> Self {
-        Self(LazyLock::new(Box::new(read)))
+    pub(crate) fn new(
+        read: impl FnOnce() -> Result<Tokenizer> + Send + 'static,
+        digest: impl FnOnce() -> Result<Option<String>> + Send + 'static,
+    ) -> Self {
+        Self { tokenizer: LazyLock::new(Box::new(read)), digest: LazyLock::new(Box::new(digest)) }
+    }
+
+    /// The digest of what the tokenizer is read from; nothing if there is none.
+    pub(crate) fn digest(&self) -> arrakis_core::Result<Option<String>> {
+        self.digest.as_ref().map(Clone::clone).map_err(unusable)
     }
 
     /// The tokenizer; nothing if there is none, an error if it cannot be used.
     pub(crate) fn get(&self) -> arrakis_core::Result<Option<&Tokenizer>> {
-        match &*self.0 {
+        match &*self.tokenizer {
             Ok(tokenizer) => Ok(Some(tokenizer)),
             Err(Error::NoTokenizer { .. }) => Ok(None),
-            Err(error) => Err(arrakis_core::Error::Invalid { what: "model".into(), why: error.to_string() }),
+            Err(error) => Err(unusable(error)),
         }
     }
+}
+
+fn unusable(error: &Error) -> arrakis_core::Error {
+    arrakis_core::Error::Invalid { what: "model".into(), why: error.to_string() }
 }

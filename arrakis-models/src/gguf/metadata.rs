@@ -132,6 +132,19 @@ impl Metadata {
         Ok(Some(elements))
     }
 
+    /// Adds every value whose key begins so to a digest.
+    pub(crate) fn digest(&self, beginning: &str, hasher: &mut blake3::Hasher) {
+        for (key, value) in self.values.iter().filter(|(key, _)| key.starts_with(beginning)) {
+            let (what, bytes) = match value {
+                Value::Text(bytes) => ("text".to_owned(), bytes.clone()),
+                Value::Array { element, count, bytes } => (format!("{count} of {element}"), bytes.clone()),
+                scalar => (format!("{scalar:?}"), 0..0),
+            };
+            hasher.update(format!("\n{key} {what} {}\n", bytes.len()).as_bytes());
+            hasher.update_rayon(self.file.bytes().get(bytes).unwrap_or_default());
+        }
+    }
+
     pub(crate) fn wrong(&self, key: &str, wanted: &str) -> Error {
         Error::Damaged { path: self.file.path().to_owned(), what: format!("metadata `{key}` is not {wanted}") }
     }

@@ -68,6 +68,16 @@ const SPLITTINGS: [Splitting; 5] = [
     },
 ];
 
+/// Blake3 over the metadata that the tokenizer is made of; nothing if there is none.
+pub(crate) fn digest_of_metadata(metadata: &Metadata) -> Option<String> {
+    const PREFIX: &str = "tokenizer.";
+    metadata.keys().any(|key| key.starts_with(PREFIX)).then(|| {
+        let mut hasher = blake3::Hasher::new_derive_key("arrakis tokenizer of a gguf file 1");
+        metadata.digest(PREFIX, &mut hasher);
+        hasher.finalize().to_hex().to_string()
+    })
+}
+
 /// The tokenizer that a GGUF file describes.
 pub(crate) fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
     let wrong = |what: String| Error::Tokenizer { path: path.to_owned(), what };

@@ -168,7 +168,7 @@ pub(crate) fn check_folder(file: &Path) -> Result<()> {
 fn json_of(asked: &Asked<Answer>) -> Result<Value> {
     let (result, tensors) = asked.answer.split()?;
     let record = &asked.record;
-    let mut object = json!({ "tool": record.tool, "parameters": record.parameters, "seed": record.seed });
+    let mut object = json!({ "tool": record.name, "parameters": record.parameters, "seed": record.seed });
     if let Some(folder) = &asked.folder {
         object["run"] = json!(record.id);
         object["folder"] = json!(folder);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrakis_bench::{Asked, Bench, Error, Log, Status};
+use arrakis_bench::{Asked, Bench, Error, Log, Record, Status};
 use arrakis_core::print::Room;
 use arrakis_core::{
     Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Model, NormKind, Output, Pass, Residual, Result, Stack,
@@ -173,6 +173,14 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Writes a record as the bench does, with its digest at the end.
+fn write_record(path: &Path, record: &Record) {
+    let text = serde_json::to_string_pretty(record).unwrap();
+    let body = text.strip_suffix("\n}").unwrap();
+    let digest = blake3::hash(body.as_bytes()).to_hex();
+    fs::write(path, format!("{body},\n  \"digest\": \"{digest}\"\n}}\n")).unwrap();
+}
+
 #[test]
 fn a_run_is_read_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
@@ -292,10 +300,10 @@ fn a_run_whose_process_is_gone_is_interrupted() {
     let path = asked.folder.unwrap().join("run.json");
     let mut record = asked.record;
     (record.status, record.ended) = (Status::Running, None);
-    fs::write(&path, serde_json::to_string(&record).unwrap()).unwrap();
+    write_record(&path, &record);
     let log = Log::open(folder.path());
     assert_eq!(log.get(&record.id).unwrap().status, Status::Interrupted);
-    let lock = fs::File::open(&path).unwrap();
+    let lock = fs::File::open(path.parent().unwrap()).unwrap();
     lock.lock().unwrap();
     assert_eq!(log.get(&record.id).unwrap().status, Status::Running);
     assert!(log.answer(&record.id).unwrap_err().to_string().ends_with("has no result: it is running"));
@@ -312,7 +320,7 @@ fn what_is_not_there_or_damaged_is_named() {
         let mut record = ask(folder.path(), json!({ "count": 1 })).unwrap().record;
         fs::rename(log.run_folder(&record.id), log.run_folder(id)).unwrap();
         record.id = id.into();
-        fs::write(log.run_folder(id).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
+        write_record(&log.run_folder(id).join("run.json"), &record);
     }
     assert_eq!(
         log.get("aaa").unwrap_err().to_string(),

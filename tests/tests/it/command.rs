@@ -180,7 +180,7 @@ fn a_question_is_logged_drawn_and_answered() {
     let log = Log::open(&log);
     let [record] = &log.list().unwrap()[..] else { panic!("one run") };
     assert!(ended.err.contains(&format!("run {} took", record.id)), "{}", ended.err);
-    assert_eq!((record.status, record.seed, record.tool.as_str()), (Status::Completed, 7, "logit_lens.lens"));
+    assert_eq!((record.status, record.seed, record.name.as_str()), (Status::Completed, 7, "logit_lens.lens"));
     assert_eq!(record.parameters["prompt"], json!([[1, 2, 3], [4, 5]]));
     assert_eq!((record.environment.dtype.as_str(), record.environment.device.as_str()), ("float64", "cpu"));
     assert!(!record.pictures.is_empty());

@@ -1,0 +1,179 @@
+//! `diff`: what two runs differ in — code, parameters, environment, numbers.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::writing::SOURCE;
+use crate::{
+    Difference, Error, Log, Outcome, Record, Result, Status, compare_answers, compare_json, compare_tensors, tensors,
+};
+
+/// What two runs differ in.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diff {
+    /// The id of the first run.
+    pub a: String,
+    /// The id of the second.
+    pub b: String,
+    /// The code as a unified diff, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What the runs were asked: name, version, parameters, seed, model.
+    pub asked: Vec<Change>,
+    /// What they ran on.
+    pub environment: Vec<Change>,
+    /// The results, part by part, equal parts too; nothing where one of them has none.
+    pub results: Vec<Difference>,
+    /// The metrics, one by one.
+    pub metrics: Vec<Difference>,
+    /// What could not be compared, and why.
+    pub notes: Vec<String>,
+}
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// The field, and the path into it: `parameters.layer`.
+    pub field: String,
+    /// What the first run has, if it has it.
+    pub a: Option<Value>,
+    /// What the second has.
+    pub b: Option<Value>,
+}
+
+impl Diff {
+    /// Whether results and metrics are equal within the tolerance, and both runs have a result.
+    #[must_use]
+    pub fn same_numbers(&self) -> bool {
+        self.notes.is_empty() && self.results.iter().chain(&self.metrics).all(Difference::is_none)
+    }
+}
+
+impl Log {
+    /// What two runs differ in; numbers at most `tolerance` apart are equal.
+    pub fn diff(&self, a: &str, b: &str, tolerance: f64) -> Result<Diff> {
+        let (a, b) = (self.get(a)?, self.get(b)?);
+        let mut diff = Diff {
+            code: self.code(&a, &b)?,
+            asked: changes(&a, &b, &["what", "name", "owner", "version", "parameters", "seed", "model", "plugins"])?,
+            environment: environment(&a, &b)?,
+            results: Vec::new(),
+            metrics: self.compare_metrics(&a, &b, tolerance)?,
+            notes: Vec::new(),
+            a: a.id.clone(),
+            b: b.id.clone(),
+        };
+        for record in [&a, &b] {
+            if record.status != Status::Completed {
+                diff.notes.push(format!("run {} has no result: it is {}", record.id, record.status));
+            }
+        }
+        if diff.notes.is_empty() {
+            self.compare_results(&a, &b, tolerance, &mut diff)?;
+        }
+        Ok(diff)
+    }
+
+    fn code(&self, a: &Record, b: &Record) -> Result<Option<String>> {
+        let source = |record: &Record| match record.files.contains_key(SOURCE) {
+            true => self.source(&record.id),
+            false => Ok(String::new()),
+        };
+        let (code_a, code_b) = (source(a)?, source(b)?);
+        if code_a == code_b {
+            return Ok(None);
+        }
+        let diff = similar::TextDiff::from_lines(&code_a, &code_b);
+        let (a, b) = (format!("{}/{SOURCE}", a.id), format!("{}/{SOURCE}", b.id));
+        Ok(Some(diff.unified_diff().context_radius(3).header(&a, &b).to_string()))
+    }
+
+    fn compare_results(&self, a: &Record, b: &Record, tolerance: f64, diff: &mut Diff) -> Result<()> {
+        let kind = |record: &Record| if record.format == 1 { Some(Outcome::Answer) } else { record.outcome };
+        match (kind(a), kind(b)) {
+            (None, None) => {}
+            (Some(Outcome::Answer), Some(Outcome::Answer)) => {
+                diff.results = compare_answers(&self.answer(&a.id)?, &self.answer(&b.id)?, tolerance)?;
+            }
+            (Some(Outcome::Value), Some(Outcome::Value)) => {
+                diff.results = compare_json(&self.result_json(&a.id)?, &self.result_json(&b.id)?, tolerance);
+            }
+            (a, b) => {
+                let shown = |kind: Option<Outcome>| kind.map_or("none".to_owned(), |kind| kind.to_string());
+                diff.notes.push(format!("the results are of two kinds: {} and {}", shown(a), shown(b)));
+            }
+        }
+        // The tensors of an answer belong to it; these are the experiment's own.
+        let own = |record: &Record| -> BTreeSet<String> {
+            let own = record.tensors.iter().filter(|(_, tensor)| tensor.file != crate::writing::TENSORS);
+            own.map(|(name, _)| name.clone()).collect()
+        };
+        let (own_a, own_b) = (own(a), own(b));
+        for name in own_a.intersection(&own_b) {
+            let (a, b) = (self.tensor(a, name)?, self.tensor(b, name)?);
+            diff.results.push(compare_tensors(name, &a, &b, tolerance)?);
+        }
+        for name in own_a.symmetric_difference(&own_b) {
+            let only = if own_a.contains(name) { &a.id } else { &b.id };
+            diff.notes.push(format!("only run {only} has the tensor `{name}`"));
+        }
+        Ok(())
+    }
+
+    /// A tensor of a run, by its name.
+    fn tensor(&self, record: &Record, name: &str) -> Result<tch::Tensor> {
+        let file = &record.tensors[name].file;
+        let path = self.run_folder(&record.id).join(file);
+        let mut named = tensors::tensors_of(&self.bytes(record, file)?, &path)?;
+        let place = named.iter().position(|(known, _)| known == name);
+        let place = place.ok_or_else(|| Error::damaged(&path, format!("it has no tensor `{name}`")))?;
+        Ok(named.swap_remove(place).1)
+    }
+
+    fn compare_metrics(&self, a: &Record, b: &Record, tolerance: f64) -> Result<Vec<Difference>> {
+        let json = |record: &Record| -> Result<Value> {
+            let mut metrics = Map::new();
+            for metric in self.metrics(&record.id)? {
+                let steps = metrics.entry(metric.name).or_insert_with(|| Value::Object(Map::new()));
+                if let Value::Object(steps) = steps {
+                    steps.insert(format!("step {}", metric.step), arrakis_core::number::to_value(metric.value));
+                }
+            }
+            Ok(Value::Object(metrics))
+        };
+        Ok(compare_json(&json(a)?, &json(b)?, tolerance))
+    }
+}
+
+/// What the environments differ in, the process apart.
+fn environment(a: &Record, b: &Record) -> Result<Vec<Change>> {
+    let mut changes = changes(a, b, &["environment"])?;
+    changes.retain(|change| change.field != "environment.pid");
+    Ok(changes)
+}
+
+/// The fields of two records that differ, from among those.
+fn changes(a: &Record, b: &Record, fields: &[&str]) -> Result<Vec<Change>> {
+    let json = |record: &Record| serde_json::to_value(record).map_err(arrakis_core::Error::from);
+    let (a, b) = (json(a)?, json(b)?);
+    let mut changes = Vec::new();
+    for field in fields {
+        changed(a.get(*field), b.get(*field), field, &mut changes);
+    }
+    Ok(changes)
+}
+
+fn changed(a: Option<&Value>, b: Option<&Value>, field: &str, changes: &mut Vec<Change>) {
+    match (a, b) {
+        (a, b) if a == b => {}
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            for key in keys {
+                changed(a.get(key), b.get(key), &format!("{field}.{key}"), changes);
+            }
+        }
+        (a, b) => changes.push(Change { field: field.to_owned(), a: a.cloned(), b: b.cloned() }),
+    }
+}

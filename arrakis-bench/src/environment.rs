@@ -1,0 +1,149 @@
+//! What a run ran on: machine, libraries, program and repository.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use arrakis_core::remembered::remembered;
+use arrakis_core::{Model, device};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::git;
+
+/// What a run ran on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// `cpu`, `cuda:0` …
+    pub device: String,
+    /// `float32`, `float64` …
+    pub dtype: String,
+    /// LibTorch's threads.
+    pub threads: i32,
+    /// The version of Arrakis.
+    pub arrakis: String,
+    /// The version of LibTorch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libtorch: Option<String>,
+    /// The file name of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// The digest of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+    /// The system: `linux x86_64`.
+    pub system: String,
+    /// The process.
+    pub pid: u32,
+    /// The folder's git commit, if it is in a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<Git>,
+}
+
+/// The state of the git repository that a run was started in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Git {
+    /// The commit.
+    pub commit: String,
+    /// The branch, unless the head is detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The digest of what `git diff HEAD` prints, `unknown` where git cannot tell; absent where all is as committed.
+    ///
+    /// Looked at once in a process. Files that git does not track are not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<String>,
+}
+
+/// A plugin that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginRecord {
+    /// Its name.
+    pub name: String,
+    /// The digest of its file.
+    pub digest: String,
+}
+
+impl Environment {
+    pub(crate) fn of(model: &dyn Model) -> Self {
+        static PROGRAM: OnceLock<(Option<String>, Option<String>)> = OnceLock::new();
+        static LIBTORCH: OnceLock<Option<String>> = OnceLock::new();
+        let (program, executable) = PROGRAM.get_or_init(program).clone();
+        Self {
+            device: device_name(model.device()),
+            dtype: dtype_name(model.kind()),
+            threads: tch::get_num_threads(),
+            arrakis: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: LIBTORCH.get_or_init(libtorch_version).clone(),
+            program,
+            executable,
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            pid: std::process::id(),
+            git: git::head(),
+        }
+    }
+}
+
+/// The name of a device, as `--device` takes it: `cpu`, `cuda:0` …
+#[must_use]
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// The name of a kind, as `--dtype` takes it: `float32`, `bfloat16` …
+#[must_use]
+pub fn dtype_name(kind: Kind) -> String {
+    match kind {
+        Kind::Float => "float32".to_owned(),
+        Kind::Double => "float64".to_owned(),
+        Kind::Half => "float16".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// The plugins of this process.
+pub(crate) fn plugins() -> Vec<PluginRecord> {
+    Vec::new()
+}
+
+/// The most memory that this process has held so far, in bytes, where the system tells.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+/// blake3 over the bytes of a file, hexadecimal, and their number.
+pub(crate) fn digest_of_file(path: &Path) -> io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            // Small files are digested quicker than threads are woken.
+            read if read < buffer.len() => hasher.update(&buffer[..read]),
+            read => hasher.update_rayon(&buffer[..read]),
+        };
+    }
+    Ok((hasher.finalize().to_hex().to_string(), hasher.count()))
+}
+
+/// Name and digest of the running program.
+fn program() -> (Option<String>, Option<String>) {
+    let Ok(path) = std::env::current_exe() else { return (None, None) };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let digest = remembered(b"executable", &[path.clone()], || digest_of_file(&path).map(|(digest, _)| digest));
+    (name, digest.ok())
+}
+
+/// What the file `build-version` beside the running LibTorch says.
+fn libtorch_version() -> Option<String> {
+    let file = device::libtorch_folder()?.parent()?.join("build-version");
+    Some(fs::read_to_string(file).ok()?.trim().to_owned())
+}

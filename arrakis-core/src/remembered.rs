@@ -1,0 +1,70 @@
+//! Digests of big files, remembered by the identity of the files: path, size, inode, and times of change.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Files below this are digested each time: that is as quick as looking.
+const WORTH_REMEMBERING: u64 = 32 << 20;
+
+/// The digest (blake3, hexadecimal) that was computed before for the same files and `what`, or is now.
+///
+/// Remembered in the user's cache (`$ARRAKIS_CACHE`, `$XDG_CACHE_HOME/arrakis`, `~/.cache/arrakis`). Nothing is
+/// remembered where there is none, of small files, or without files.
+pub fn remembered<E>(what: &[u8], files: &[PathBuf], compute: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
+    let Some(note) = note(what, files) else { return compute() };
+    if let Some(known) = fs::read_to_string(&note).ok().filter(|digest| is_digest(digest)) {
+        return Ok(known);
+    }
+    let digest = compute()?;
+    write(&note, &digest);
+    Ok(digest)
+}
+
+/// Whether a text is a digest: 64 hexadecimal letters.
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+/// Where the digest is remembered.
+fn note(what: &[u8], files: &[PathBuf]) -> Option<PathBuf> {
+    let mut hasher = blake3::Hasher::new_derive_key("arrakis remembered digest 2");
+    hasher.update(what);
+    let mut bytes = 0;
+    for file in files {
+        let path = fs::canonicalize(file).ok()?;
+        let found = fs::metadata(&path).ok()?;
+        bytes += found.len();
+        hasher.update(format!("\n{} {}", path.display(), identity(&found)).as_bytes());
+    }
+    let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = set("ARRAKIS_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("arrakis")))
+        .or_else(|| Some(env::home_dir()?.join(".cache/arrakis")))?;
+    (bytes >= WORTH_REMEMBERING).then(|| cache.join("digests").join(hasher.finalize().to_hex().as_str()))
+}
+
+/// What changes whenever a file is written or replaced.
+#[cfg(unix)]
+#[must_use]
+pub fn identity(found: &fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let (written, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+    format!("{} {} {}.{:09} {}.{:09}", found.ino(), found.len(), written.0, written.1, changed.0, changed.1)
+}
+
+/// What changes whenever a file is written or replaced.
+#[cfg(not(unix))]
+#[must_use]
+pub fn identity(found: &fs::Metadata) -> String {
+    format!("{} {:?}", found.len(), found.modified().ok())
+}
+
+/// Writes a note whole; one that cannot be written only costs time later.
+fn write(note: &Path, digest: &str) {
+    let temporary = note.with_extension(std::process::id().to_string());
+    let folder = note.parent().unwrap_or(Path::new(""));
+    let _ = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&temporary, digest))
+        .and_then(|()| fs::rename(&temporary, note));
+}

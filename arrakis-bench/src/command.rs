@@ -74,12 +74,7 @@ pub fn main(load: &dyn Load, draw: Option<&(dyn Draw + Sync)>) -> ExitCode {
 }
 
 /// Runs the command: `args` begin with the program's name; gives the exit status (0, 1 for a failure, 2 for a usage error).
-pub fn run<A>(
-    args: impl IntoIterator<Item = A>,
-    plugged: &Plugged<'_>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8
+pub fn run<A>(args: impl IntoIterator<Item = A>, plugged: &Plugged<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8
 where
     A: Into<OsString> + Clone,
 {

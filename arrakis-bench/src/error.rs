@@ -61,7 +61,9 @@ pub enum Error {
         nearest: Option<String>,
     },
     /// A run of an experiment that this program does not contain.
-    #[error("run `{id}` is of experiment `{name}` in `{owner}`, which this program does not contain; use `{program} rerun {id}`")]
+    #[error(
+        "run `{id}` is of experiment `{name}` in `{owner}`, which this program does not contain; use `{program} rerun {id}`"
+    )]
     Elsewhere {
         /// The run.
         id: String,

@@ -1,6 +1,5 @@
 //! Runs done again: the same tool or experiment, parameters, seed and model.
 
-
 use arrakis_core::device;
 use tch::Kind;
 
@@ -26,7 +25,8 @@ impl Record {
         if self.what != Work::Experiment {
             return Ok(None);
         }
-        let named: Vec<&'static Experiment> = experiments().into_iter().filter(|known| known.name == self.name).collect();
+        let named: Vec<&'static Experiment> =
+            experiments().into_iter().filter(|known| known.name == self.name).collect();
         let same_crate = |known: &&&Experiment| self.owner.as_deref().map(package) == Some(package(known.owner));
         // Of several with one name in one crate, the code tells which.
         let same_code = |known: &&&Experiment| self.version.as_deref() == Some(known.version);
@@ -71,7 +71,11 @@ impl Bench<'_> {
             (_, None) => Ok(bench.ask(&before.name, parameters)?.map(Kept::Answer)),
             (_, Some(experiment)) => {
                 if before.version.as_deref() != Some(experiment.version) {
-                    bench.listener().log(&format!("`{}` has other code than in run `{}`", experiment.path(), before.id));
+                    bench.listener().log(&format!(
+                        "`{}` has other code than in run `{}`",
+                        experiment.path(),
+                        before.id
+                    ));
                 }
                 experiment.run(&bench, parameters)
             }

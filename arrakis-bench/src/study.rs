@@ -103,7 +103,9 @@ mod grid {
         serializer.collect_map(grid.iter().map(|(name, values)| (name, values)))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Vec<Value>)>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(String, Vec<Value>)>, D::Error> {
         let grid = Map::<String, Value>::deserialize(deserializer)?;
         let values = |(name, values): (String, Value)| match values {
             Value::Array(values) => Ok((name, values)),

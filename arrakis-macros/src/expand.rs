@@ -1,6 +1,6 @@
 //! What `#[experiment]` makes of a function.
 
-use proc_macro2::{Ident, Literal, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{AttrStyle, Attribute, Error, Expr, FnArg, ItemFn, Lit, Meta, Pat, Result};
@@ -29,7 +29,13 @@ fn experiment(options: TokenStream, item: &TokenStream, root: &TokenStream) -> R
     let signature = Signature::of(&mut function)?;
     let (inner, outer): (Vec<Attribute>, Vec<Attribute>) =
         std::mem::take(&mut function.attrs).into_iter().partition(|attr| matches!(attr.style, AttrStyle::Inner(_)));
-    let items = Items { root, source: source(item), version: version(item), doc: doc(&outer), signature: &signature };
+    let items = Items {
+        root,
+        source: source(item, Span::call_site()),
+        version: version(item),
+        doc: doc(&outer),
+        signature: &signature,
+    };
 
     let mut body = function.clone();
     body.sig.ident = Ident::new("__body", function.sig.ident.span());

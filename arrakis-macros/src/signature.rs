@@ -57,7 +57,10 @@ impl Signature {
         let output = match &signature.output {
             ReturnType::Type(_, output) if !has_impl(output) => (**output).clone(),
             ReturnType::Type(_, output) => {
-                return Err(Error::new(output.span(), "the result of an experiment is recorded, so its type has a name"));
+                return Err(Error::new(
+                    output.span(),
+                    "the result of an experiment is recorded, so its type has a name",
+                ));
             }
             ReturnType::Default => {
                 let why = "an experiment returns a `Result`: a run can fail, and then it is logged as failed";

@@ -10,11 +10,11 @@ mod pictures;
 pub mod process;
 
 pub use arrakis_bench as bench;
+pub use arrakis_bench::__private::experiment_of_facade as experiment;
 pub use arrakis_core as core;
 pub use arrakis_graph as graph;
 pub use arrakis_models as models;
 pub use arrakis_tools as tools;
-pub use arrakis_bench::__private::experiment_of_facade as experiment;
 pub use command::main;
 pub use pictures::Pictures;
 

@@ -14,8 +14,7 @@ pub(crate) fn decoder(wanted: &Wanted) -> Result<Decoder> {
     let checkpoint = Checkpoint::open(&wanted.name)?;
     // The prompt's tokenizer is read meanwhile.
     checkpoint.tensors.read_ahead();
-    let decoder =
-        Decoder::from_checkpoint(&checkpoint, &LoadOptions { kind: wanted.kind, device: wanted.device })?;
+    let decoder = Decoder::from_checkpoint(&checkpoint, &LoadOptions { kind: wanted.kind, device: wanted.device })?;
     match wanted.layout.as_deref() {
         None => Ok(decoder),
         Some("packed") => Ok(decoder.packed()?),

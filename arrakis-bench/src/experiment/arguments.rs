@@ -25,7 +25,13 @@ impl Given {
     /// Takes an argument, which is `null` where it may be left out and is.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let value = self.arguments.remove(name).unwrap_or(Value::Null);
-        json::from_value(value).map_err(|error| refused(self.experiment, format!("argument `{name}`: {error}")))
+        json::from_value(value).map_err(|error| {
+            let why = match error {
+                arrakis_core::Error::Json(error) => error.to_string(),
+                other => other.to_string(),
+            };
+            refused(self.experiment, format!("argument `{name}`: {why}"))
+        })
     }
 }
 

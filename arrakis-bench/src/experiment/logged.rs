@@ -80,5 +80,9 @@ fn store(bench: &Bench<'_>, kept: &Kept) -> Result<()> {
 
 /// The error of an experiment as the run remembers it: its words, or that it was cancelled.
 fn words(bench: &Bench<'_>, error: &impl Display) -> Error {
-    if bench.listener().cancelled() { arrakis_core::Error::Cancelled.into() } else { Error::Other(format!("{error:#}").into()) }
+    if bench.listener().cancelled() {
+        arrakis_core::Error::Cancelled.into()
+    } else {
+        Error::Other(format!("{error:#}").into())
+    }
 }

@@ -59,7 +59,10 @@ impl Study {
         if !self.list.is_empty() {
             return vec![Side { name: "case".to_owned(), labels: cells.iter().map(Cell::label).collect() }];
         }
-        let grid = self.grid.iter().map(|(name, values)| Side { name: name.clone(), labels: values.iter().map(text).collect() });
+        let grid = self
+            .grid
+            .iter()
+            .map(|(name, values)| Side { name: name.clone(), labels: values.iter().map(text).collect() });
         let seeds = Side { name: "seed".to_owned(), labels: self.seeds.iter().map(u64::to_string).collect() };
         grid.chain((!self.seeds.is_empty()).then_some(seeds)).collect()
     }

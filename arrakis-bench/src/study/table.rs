@@ -73,7 +73,8 @@ fn together(sides: &[&Side]) -> Axis {
     let names: Vec<&str> = sides.iter().map(|side| side.name.as_str()).collect();
     let mut labels = vec![String::new()];
     for side in sides {
-        let longer = |label: &str, more: &str| if label.is_empty() { more.to_owned() } else { format!("{label}, {more}") };
+        let longer =
+            |label: &str, more: &str| if label.is_empty() { more.to_owned() } else { format!("{label}, {more}") };
         labels = labels.iter().flat_map(|label| side.labels.iter().map(|more| longer(label, more))).collect();
     }
     Axis::new(names.join(", "), labels)

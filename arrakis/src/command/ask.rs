@@ -9,10 +9,10 @@ use arrakis_graph::Style;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::Usage;
 use super::console::Console;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::Usage;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

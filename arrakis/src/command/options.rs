@@ -8,7 +8,9 @@ use clap::Args;
 use super::console::Console;
 use crate::{Pictures, load};
 
+/// Those of the bench, for models that are decoders.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) bench: command::Options,

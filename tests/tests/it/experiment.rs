@@ -129,7 +129,7 @@ fn an_experiment_says_what_it_is() {
     assert_eq!((known.owner, known.path().as_str()), ("arrakis-tests 0.1.0", "it::experiment::halves"));
     assert_eq!(known.doc, "Halves a number, again and again.\n\nThe halves are metrics.");
     insta::assert_snapshot!(known.source);
-    assert_eq!(known.version, "");
+    assert_eq!(known.version, "0f47d5e82faf2815d658ca321d1f08d56059dc3ffc7c56596fcc8d253b2e83bd");
     let fields = known.fields();
     let named: Vec<(&str, &str, bool)> =
         fields.iter().map(|field| (field.name.as_str(), field.doc.as_str(), field.required)).collect();
@@ -179,7 +179,7 @@ fn wrong_arguments_are_named_before_anything_is_written() {
     insta::assert_snapshot!(wrong("halves", json!({})), @"`halves`: `number` must be given");
     insta::assert_snapshot!(wrong("halves", json!({ "number": 1, "tmes": 2 })), @"`halves`: there is no argument `tmes`; the nearest is `times`");
     insta::assert_snapshot!(wrong("halves", json!({ "number": "one" })), @r#"`halves`: argument `number`: invalid type: string "one", expected f64"#);
-    insta::assert_snapshot!(wrong("halves", json!({ "number": 1, "times": -1 })), @"");
+    insta::assert_snapshot!(wrong("halves", json!({ "number": 1, "times": -1 })), @"`halves`: argument `times`: invalid value: integer `-1`, expected u64");
     insta::assert_snapshot!(wrong("halves", json!([1])), @"`halves`: parameters are a JSON object, and this is `[1]`");
     insta::assert_snapshot!(wrong("borrows", json!({ "word": 1 })), @"`borrows`: `numbers` and `type` must be given");
     insta::assert_snapshot!(wrong("halfs", json!({})), @"there is no tool and no experiment `halfs` in this program; the nearest is `halves`");
@@ -229,6 +229,7 @@ fn the_tools_of_a_subject_are_at_hand() {
     assert_eq!(asked.answer.split().unwrap().0, Answer::from(typed.answer).split().unwrap().0);
     let error = bench.use_tools("logit_lense").err().unwrap().to_string();
     assert!(error.contains("the nearest is `logit_lens`"), "{error}");
-    let error = bench.use_tools("attention").unwrap().run(&LogitLens::new(Prompt::Ids(vec![1, 2]))).unwrap_err().to_string();
+    let error =
+        bench.use_tools("attention").unwrap().run(&LogitLens::new(Prompt::Ids(vec![1, 2]))).unwrap_err().to_string();
     assert!(error.contains("it is no tool of `attention`"), "{error}");
 }

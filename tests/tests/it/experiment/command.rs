@@ -38,7 +38,11 @@ fn an_experiment_is_run_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let model = golden();
     let listed = program(folder.path(), &["run"]);
-    assert!(listed.out.contains("halves number=… [times=…]\n    Halves a number, again and again.\n"), "{}", listed.out);
+    assert!(
+        listed.out.contains("halves number=… [times=…]\n    Halves a number, again and again.\n"),
+        "{}",
+        listed.out
+    );
     let ended = program(folder.path(), &["run", "halves", "number=8", "--model", &model, "--seed", "4"]);
     assert_eq!((ended.status, ended.out.as_str()), (0, "result: 1\n"), "{}", ended.err);
     let [record] = &Log::open(folder.path()).list().unwrap()[..] else { panic!("one run") };

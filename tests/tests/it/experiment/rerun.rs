@@ -66,11 +66,16 @@ fn a_rerun_that_differs_says_where() {
     let (folder, model) = (tempfile::tempdir().unwrap(), model());
     let bench = Bench::new(&model).log_to(folder.path());
     let log = Log::open(folder.path());
+    DRIFT.fetch_add(1, Ordering::Relaxed);
     let before = bench.perform("drifts", json!({})).unwrap().record;
     let again = bench.rerun(&before).unwrap().record;
     let verdict = log.verify(&before.id, &again.id, 0.0).unwrap();
     assert!(!verdict.agrees());
-    assert!(verdict.to_string().contains("at row 1, column 0: 2 and 2.000001"), "{verdict}");
+    assert!(
+        verdict.to_string().contains("1 of 4 numbers apart")
+            && verdict.to_string().contains(" at row 1, column 0: 2.00000"),
+        "{verdict}"
+    );
     assert!(log.verify(&before.id, &again.id, 1e-3).unwrap().agrees());
 }
 
@@ -110,7 +115,7 @@ fn an_experiment_of_another_program_names_the_program() {
     record.owner = Some("their-heads 2.0.0".into());
     record.environment.program = Some("their-program".into());
     let error = bench.rerun(&record).unwrap_err().to_string();
-    assert!(error.contains("`their-program`") && error.contains("`their-heads 2.0.0`"), "{error}");
+    assert!(error.contains("`their-program rerun ") && error.contains("`their-heads 2.0.0`"), "{error}");
     let nameless = record.wanted().unwrap_err().to_string();
     assert!(nameless.contains("does not say which model"), "{nameless}");
 }

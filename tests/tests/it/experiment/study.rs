@@ -66,7 +66,12 @@ fn a_study_is_a_table_and_a_heatmap_of_each_measure() {
 fn seeds_lists_and_tools_are_swept_too() {
     let model = model();
     let bench = Bench::new(&model).unlogged();
-    let seeded = Study::of("product").fixed("a", 1).fixed("b", 2).fixed("folder", "").seeds([7, 8, 7]).measure(["drawn.uniform"]);
+    let seeded = Study::of("product")
+        .fixed("a", 1)
+        .fixed("b", 2)
+        .fixed("folder", "")
+        .seeds([7, 8, 7])
+        .measure(["drawn.uniform"]);
     let studied = seeded.run(&bench).unwrap();
     let Some(Part::Series(Series { axis, lines, .. })) = studied.asked.answer.get("drawn.uniform by seed") else {
         panic!("one axis is a line")

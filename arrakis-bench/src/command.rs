@@ -121,9 +121,6 @@ impl Arguments {
 #[must_use]
 pub fn status_of(error: &Error) -> u8 {
     use arrakis_core::Error::{Parameters, UnknownTool};
-    match error {
-        Error::Usage(_) | Error::Arguments { .. } | Error::UnknownWork { .. } => USAGE,
-        Error::Core(UnknownTool { .. } | Parameters { .. }) => USAGE,
-        _ => FAILURE,
-    }
+    let misnamed = matches!(error, Error::Usage(_) | Error::Arguments { .. } | Error::UnknownWork { .. });
+    if misnamed || matches!(error, Error::Core(UnknownTool { .. } | Parameters { .. })) { USAGE } else { FAILURE }
 }

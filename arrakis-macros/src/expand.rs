@@ -10,8 +10,8 @@ use crate::source::source;
 use crate::version::version;
 
 /// The function as an experiment; the function as it is beside the error where it is none, so that the error is alone.
-pub(crate) fn expand(options: TokenStream, item: TokenStream, bench: &TokenStream) -> TokenStream {
-    match experiment(options, &item, bench) {
+pub(crate) fn expand(options: TokenStream, item: &TokenStream, bench: &TokenStream) -> TokenStream {
+    match experiment(options, item, bench) {
         Ok(experiment) => experiment,
         Err(error) => {
             let error = error.to_compile_error();

@@ -18,12 +18,12 @@ use quote::quote;
 /// The function is registered by its name, so that it can be run by name with JSON, from the command line, and again.
 #[proc_macro_attribute]
 pub fn experiment(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(options.into(), item.into(), &quote!(::arrakis_bench)).into()
+    expand::expand(options.into(), &item.into(), &quote!(::arrakis_bench)).into()
 }
 
 /// The same attribute for crates that know the bench by the facade's name only.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn experiment_of_facade(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(options.into(), item.into(), &quote!(::arrakis::bench)).into()
+    expand::expand(options.into(), &item.into(), &quote!(::arrakis::bench)).into()
 }

@@ -165,7 +165,7 @@ impl Work<'_> {
         let loaded = (workers.load)().and_then(|model| Ok((model.digest()?, model)));
         let model = match loaded {
             Ok((digest, model)) if digest == team.digest => model,
-            Ok((is, _)) => return tell(Told::Lost(team.other_model(is))),
+            Ok((is, _)) => return tell(Told::Lost(team.other_model(&is))),
             Err(error) => return tell(Told::Lost(error.into())),
         };
         let host = Far { sender, stop: &self.stop };
@@ -237,7 +237,7 @@ impl Team {
         }
     }
 
-    fn other_model(&self, is: String) -> Error {
+    fn other_model(&self, is: &str) -> Error {
         let why = format!("a worker loaded another model: its digest is {is}, and the bench's {}", self.digest);
         Error::Study { name: self.study.clone(), why }
     }

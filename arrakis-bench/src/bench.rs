@@ -243,7 +243,7 @@ impl<'a> Bench<'a> {
         answer: impl FnOnce(&T) -> Answer,
     ) -> Result<Asked<T>> {
         let Some(running) = &self.running else {
-            return self.conduct(subject, |bench| {
+            return self.conduct(&subject, |bench| {
                 let value = ask(&bench.context())?;
                 bench.answer(&answer(&value))?;
                 Ok(value)

@@ -1,6 +1,7 @@
 //! A command of one's own: every verb about experiments and their log, for the experiments of any program.
 
 pub mod console;
+mod logged;
 mod options;
 mod plugged;
 mod rerun;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{Error, Load, Result};
 use console::Console;
+pub use logged::Logged;
 pub use options::{Dtype, Options};
 pub use plugged::Plugged;
 pub use rerun::Rerun;
@@ -46,6 +48,8 @@ enum Verb {
     Rerun(Rerun),
     /// Run a tool or experiment under many parameters
     Sweep(Sweep),
+    /// The runs: found, shown, compared, checked, copied
+    Log(Logged),
 }
 
 /// The whole command of a program, as its `main`.
@@ -113,6 +117,7 @@ impl Arguments {
             Verb::Run(verb) => verb.run(plugged, options, console),
             Verb::Rerun(verb) => verb.run(plugged, options, console),
             Verb::Sweep(verb) => verb.run(plugged, options, console),
+            Verb::Log(verb) => verb.run(options, console),
         }
     }
 }
@@ -121,6 +126,7 @@ impl Arguments {
 #[must_use]
 pub fn status_of(error: &Error) -> u8 {
     use arrakis_core::Error::{Parameters, UnknownTool};
-    let misnamed = matches!(error, Error::Usage(_) | Error::Arguments { .. } | Error::UnknownWork { .. });
+    let misnamed =
+        matches!(error, Error::Usage(_) | Error::Arguments { .. } | Error::UnknownWork { .. } | Error::Query { .. });
     if misnamed || matches!(error, Error::Core(UnknownTool { .. } | Parameters { .. })) { USAGE } else { FAILURE }
 }

@@ -1,5 +1,6 @@
 //! Results compared: number by number, with a tolerance, saying where the greatest difference is.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use arrakis_core::{Answer, answer, number};
@@ -56,7 +57,8 @@ impl Difference {
     fn number(&mut self, a: f64, b: f64, tolerance: f64, place: impl FnOnce() -> String) {
         self.numbers += 1;
         // Equal infinities agree, and NaN agrees with NaN.
-        let by = if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
+        let equal = a.partial_cmp(&b) == Some(Ordering::Equal) || (a.is_nan() && b.is_nan());
+        let by = if equal { 0.0 } else { (a - b).abs() };
         let by = if by.is_nan() { f64::INFINITY } else { by };
         self.apart += usize::from(by > tolerance);
         if by > self.greatest.as_ref().map_or(0.0, |greatest| greatest.by) {
@@ -187,19 +189,21 @@ fn walk(found: &mut Difference, a: &Value, b: &Value, tolerance: f64, path: &mut
         }
         (Value::Number(x), Value::Number(y)) if (x.is_f64() || y.is_f64()) || x != y => {
             let (x, y) = (x.as_f64().unwrap_or(f64::NAN), y.as_f64().unwrap_or(f64::NAN));
-            if x == y && a != b && !a.is_f64() && !b.is_f64() {
+            // Beyond 2^53 whole numbers differ by less than doubles can tell.
+            if (x - y).abs() == 0.0 && a != b && !a.is_f64() && !b.is_f64() {
                 found.other.push(format!("{a} and {b} at {}", path.join(".")));
             }
             found.number(x, y, tolerance, || names.place(path));
         }
         (a, b) if a == b => found.numbers += usize::from(a.is_number() || number_of(a).is_some()),
-        (a, b) => match (number_of(a), number_of(b)) {
-            (Some(x), Some(y)) => found.number(x, y, tolerance, || names.place(path)),
-            _ => {
+        (a, b) => {
+            if let (Some(x), Some(y)) = (number_of(a), number_of(b)) {
+                found.number(x, y, tolerance, || names.place(path));
+            } else {
                 let at = if path.is_empty() { String::new() } else { format!(" at {}", path.join(".")) };
                 found.other.push(format!("{} and {}{at}", short(a), short(b)));
             }
-        },
+        }
     }
 }
 

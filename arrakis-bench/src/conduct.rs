@@ -23,7 +23,7 @@ impl<'a> Bench<'a> {
     /// # fn show(bench: &arrakis_bench::Bench<'_>) -> arrakis_bench::Result<()> {
     /// use arrakis_bench::Subject;
     /// let subject = Subject::experiment("halves", serde_json::json!({ "count": 3 }));
-    /// let asked = bench.conduct(subject, |bench| {
+    /// let asked = bench.conduct(&subject, |bench| {
     ///     for step in 0..3 {
     ///         bench.metric("half", step, 0.5_f64.powi(step as i32))?;
     ///     }
@@ -33,8 +33,8 @@ impl<'a> Bench<'a> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn conduct<T>(&self, subject: Subject, work: impl FnOnce(&Bench<'a>) -> Result<T>) -> Result<Asked<T>> {
-        let record = self.record(&subject)?;
+    pub fn conduct<T>(&self, subject: &Subject, work: impl FnOnce(&Bench<'a>) -> Result<T>) -> Result<Asked<T>> {
+        let record = self.record(subject)?;
         let writing = self.log().map(|log| log.begin(&record)).transpose()?;
         if writing.is_some() {
             git::start();

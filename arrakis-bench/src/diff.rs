@@ -77,9 +77,8 @@ impl Log {
     }
 
     fn code(&self, a: &Record, b: &Record) -> Result<Option<String>> {
-        let source = |record: &Record| match record.files.contains_key(SOURCE) {
-            true => self.source(&record.id),
-            false => Ok(String::new()),
+        let source = |record: &Record| {
+            if record.files.contains_key(SOURCE) { self.source(&record.id) } else { Ok(String::new()) }
         };
         let (code_a, code_b) = (source(a)?, source(b)?);
         if code_a == code_b {

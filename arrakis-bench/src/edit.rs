@@ -48,15 +48,21 @@ impl Log {
     }
 }
 
-/// Makes a record of an earlier format one of today's, which names every file with its digest.
-fn bring_up_to_date(folder: &Path, record: &mut Record) -> Result<()> {
+/// Makes a record of an earlier format one of today's.
+pub(crate) fn bring_up_to_date(folder: &Path, record: &mut Record) -> Result<()> {
+    name_files(folder, record)?;
+    record.outcome = record.files.contains_key(writing::RESULT).then_some(Outcome::Answer);
+    record.format = FORMAT;
+    Ok(())
+}
+
+/// Names every file of a run with its digest, where its record did not: in format 1, and where the run was cut short.
+pub(crate) fn name_files(folder: &Path, record: &mut Record) -> Result<()> {
     for name in files(folder)? {
         let path = folder.join(&name);
         let (digest, bytes) = digest_of_file(&path).map_err(Error::file("read", &path))?;
         record.files.insert(name, FileRecord { digest, bytes });
     }
-    record.outcome = record.files.contains_key(writing::RESULT).then_some(Outcome::Answer);
-    record.format = FORMAT;
     Ok(())
 }
 

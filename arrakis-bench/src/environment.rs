@@ -138,7 +138,8 @@ pub(crate) fn digest_of_file(path: &Path) -> io::Result<(String, u64)> {
 fn program() -> (Option<String>, Option<String>) {
     let Ok(path) = std::env::current_exe() else { return (None, None) };
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let digest = remembered(b"executable", &[path.clone()], || digest_of_file(&path).map(|(digest, _)| digest));
+    let digest =
+        remembered(b"executable", std::slice::from_ref(&path), || digest_of_file(&path).map(|(digest, _)| digest));
     (name, digest.ok())
 }
 

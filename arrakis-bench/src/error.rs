@@ -177,6 +177,20 @@ pub enum Error {
         /// The run.
         id: String,
     },
+    /// An experiment that the log has not.
+    #[error("there is no version of an experiment `{name}` in the log{}", .nearest.as_ref().map(|name| format!("; the nearest is `{name}`")).unwrap_or_default())]
+    NoVersions {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// A place that is taken by something else.
+    #[error("`{}` is there already and is something else; choose another place", .path.display())]
+    Taken {
+        /// The place.
+        path: PathBuf,
+    },
     /// A query that has no meaning.
     #[error("`{term}`: {why}")]
     Query {

@@ -170,13 +170,11 @@ impl Looking<'_> {
 
     fn digest(&mut self, path: &Path) -> std::io::Result<String> {
         let inode = inode(&fs::metadata(path)?);
-        if let Some(known) = inode.and_then(|inode| self.digests.get(&inode)) {
+        if let Some(known) = self.digests.get(&inode) {
             return Ok(known.clone());
         }
         let (digest, _) = digest_of_file(path)?;
-        if let Some(inode) = inode {
-            self.digests.insert(inode, digest.clone());
-        }
+        self.digests.insert(inode, digest.clone());
         Ok(digest)
     }
 

@@ -13,6 +13,7 @@ mod edit;
 mod environment;
 mod error;
 mod experiment;
+mod export;
 pub mod fields;
 mod fsck;
 mod git;
@@ -20,6 +21,7 @@ mod index;
 pub mod json;
 mod load;
 mod log;
+mod page;
 mod parameters;
 mod query;
 mod record;
@@ -33,7 +35,9 @@ mod study;
 mod subject;
 mod tensors;
 mod tools;
+mod verbs;
 mod verdict;
+mod versions;
 mod writing;
 
 pub use activations::{ActivationStream, Activations, Streamed};
@@ -56,7 +60,9 @@ pub use study::{Cell, Studied, Study, Workers};
 pub use subject::Subject;
 pub use tensors::{read_tensors, write_tensors};
 pub use tools::Tools;
+pub use verbs::{Choice, LogVerb, Said};
 pub use verdict::Verdict;
+pub use versions::Version;
 
 /// What the expansion of `#[experiment]` names.
 #[doc(hidden)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::index::{Index, Listing};
 use crate::store::Store;
 use crate::tensors::tensors_of;
-use crate::writing::{METRICS, RECORD, RESULT, SOURCE, TENSORS, Writing, true_status};
+use crate::writing::{METRICS, RECORD, RESULT, TENSORS, Writing, true_status};
 use crate::{Error, Metric, Outcome, Record, Result, Status, json, seal};
 
 /// A folder of runs.
@@ -115,6 +115,14 @@ impl Log {
         self.outcome(&record, record.outcome.unwrap_or(Outcome::Answer))
     }
 
+    /// The runs that are parts of another, the earliest first.
+    pub fn children(&self, id: &str) -> Result<Vec<Record>> {
+        let id = self.resolve(id)?;
+        let mut records = self.listing()?.records;
+        records.retain(|record| record.parent.as_ref() == Some(&id));
+        Ok(records)
+    }
+
     /// Every value of a run's metrics, in the order in which they came.
     pub fn metrics(&self, id: &str) -> Result<Vec<Metric>> {
         let record = self.get(id)?;
@@ -127,15 +135,6 @@ impl Log {
         // The last line of a run whose process was killed may be cut short.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(read).collect()
-    }
-
-    /// The exact code of a run of an experiment.
-    pub fn source(&self, id: &str) -> Result<String> {
-        let record = self.get(id)?;
-        if !record.files.contains_key(SOURCE) {
-            return Err(Error::NoSource { id: record.id });
-        }
-        self.text(&record, SOURCE)
     }
 
     /// Makes the folder of a run that starts.
@@ -208,7 +207,7 @@ impl Log {
         Ok(bytes)
     }
 
-    fn text(&self, record: &Record, name: &str) -> Result<String> {
+    pub(crate) fn text(&self, record: &Record, name: &str) -> Result<String> {
         let text = String::from_utf8(self.bytes(record, name)?);
         text.map_err(|_| Error::damaged(&self.run_folder(&record.id).join(name), "it is not UTF-8"))
     }

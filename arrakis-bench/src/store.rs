@@ -4,6 +4,7 @@
 //! object says whether a run needs it. Where there are no hard links, runs keep copies and there are no objects.
 
 use std::fs::{self, File, Metadata, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::environment::digest_of_file;
@@ -110,29 +111,15 @@ fn offer(object: &Path, file: &Path) -> std::io::Result<()> {
 }
 
 /// How many names a file has.
-#[cfg(unix)]
 pub(crate) fn links(found: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::nlink(found)
+    found.nlink()
 }
 
 /// What is the same for all names of a file.
-#[cfg(unix)]
-pub(crate) fn inode(found: &Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    Some((found.dev(), found.ino()))
+pub(crate) fn inode(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }
 
 fn same(a: &Metadata, b: &Metadata) -> bool {
-    inode(a).is_some_and(|inode_of_a| inode(b) == Some(inode_of_a))
-}
-
-/// Unknown, so that nothing is freed.
-#[cfg(not(unix))]
-pub(crate) fn links(_: &Metadata) -> u64 {
-    u64::MAX
-}
-
-#[cfg(not(unix))]
-pub(crate) fn inode(_: &Metadata) -> Option<(u64, u64)> {
-    None
+    inode(a) == inode(b)
 }

@@ -1,5 +1,6 @@
 //! Digests of big files, remembered by the identity of the files: path, size, inode, and times of change.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -45,19 +46,10 @@ fn note(what: &[u8], files: &[PathBuf]) -> Option<PathBuf> {
 }
 
 /// What changes whenever a file is written or replaced.
-#[cfg(unix)]
 #[must_use]
 pub fn identity(found: &fs::Metadata) -> String {
-    use std::os::unix::fs::MetadataExt;
     let (written, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
     format!("{} {} {}.{:09} {}.{:09}", found.ino(), found.len(), written.0, written.1, changed.0, changed.1)
-}
-
-/// What changes whenever a file is written or replaced.
-#[cfg(not(unix))]
-#[must_use]
-pub fn identity(found: &fs::Metadata) -> String {
-    format!("{} {:?}", found.len(), found.modified().ok())
 }
 
 /// Writes a note whole; one that cannot be written only costs time later.

@@ -15,6 +15,8 @@ pub(crate) struct Attention {
     pub(crate) q: Linear,
     pub(crate) k: Linear,
     pub(crate) v: Linear,
+    /// The three as the checkpoint has them in one matrix, none of them edited since.
+    pub(crate) stacked: Option<Linear>,
     pub(crate) o: Linear,
     /// The norms of each head's queries and keys.
     pub(crate) qk_norms: Option<[Norm; 2]>,
@@ -38,11 +40,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) keep: bool,
 }
 
-/// What the three projections read: `[batch, pos, d_model]`, or `[batch, pos, head, d_model]` where heads were split.
-pub(crate) struct Inputs {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+/// What the three projections read.
+pub(crate) enum Inputs {
+    /// All the same: `[batch, pos, d_model]`.
+    Shared(Tensor),
+    /// Queries, keys and values each its own: `[batch, pos, head, d_model]` where heads were split.
+    Split([Tensor; 3]),
 }
 
 impl Attention {
@@ -50,7 +53,10 @@ impl Attention {
     pub(crate) fn inputs(&self, norm: &Norm, resid_pre: &Tensor, tap: &mut Tap<'_>) -> Result<(Inputs, Tensor)> {
         let split = self.split_inputs(resid_pre, tap)?;
         let (shared, edited) = norm.tapped(resid_pre, tap, Site::LN1_SCALE, Site::LN1_NORMALIZED)?;
-        if let (Some(site), true) = (edited, split.iter().any(Option::is_some)) {
+        if split.iter().all(Option::is_none) {
+            return Ok((Inputs::Shared(shared.shallow_clone()), shared));
+        }
+        if let Some(site) = edited {
             let why = "has no effect on heads whose inputs are split in the same run; edit `hook_q_input`, \
                        `hook_k_input`, `hook_v_input` or `hook_attn_in` in its place";
             return Err(Error::Edit { point: tap.point(site), why: why.into() });
@@ -58,7 +64,7 @@ impl Attention {
         let normed =
             |input: Option<Tensor>| input.map_or_else(|| Ok(shared.shallow_clone()), |input| norm.apply(&input));
         let [q, k, v] = split;
-        Ok((Inputs { q: normed(q)?, k: normed(k)?, v: normed(v)? }, shared))
+        Ok((Inputs::Split([normed(q)?, normed(k)?, normed(v)?]), shared))
     }
 
     /// The residual stream once for each head, where anyone watches that.
@@ -94,9 +100,8 @@ impl Attention {
         around: &Surroundings<'_>,
         tap: &mut Tap<'_>,
     ) -> Result<(Tensor, (Tensor, Tensor))> {
-        let q = tap.at(Site::Q, self.project(&self.q, &inputs.q, self.n_heads)?)?;
-        let k = tap.at(Site::K, self.project(&self.k, &inputs.k, self.n_kv_heads)?)?;
-        let v = tap.at(Site::V, self.project(&self.v, &inputs.v, self.n_kv_heads)?)?;
+        let [q, k, v] = self.projected(inputs, around, tap)?;
+        let (q, k, v) = (tap.at(Site::Q, q)?, tap.at(Site::K, k)?, tap.at(Site::V, v)?);
         let (q, k) = match &self.qk_norms {
             Some([q_norm, k_norm]) => (q_norm.apply(&q)?, k_norm.apply(&k)?),
             None => (q, k),
@@ -118,6 +123,35 @@ impl Attention {
         let mixed = self.mix(&q, &k, &v, around.mask, tap)?;
         let z = tap.at(Site::Z, mixed.f_transpose(1, 2)?)?;
         Ok((self.write(&z, tap)?, (kept, v)))
+    }
+
+    /// Queries, keys and values: `[batch, pos, head, d_head]`.
+    fn projected(&self, inputs: &Inputs, around: &Surroundings<'_>, tap: &Tap<'_>) -> Result<[Tensor; 3]> {
+        let (input, stacked) = match (inputs, &self.stacked) {
+            (Inputs::Shared(input), Some(stacked)) => (input, stacked),
+            (Inputs::Shared(input), None) => return self.projected_apart([input; 3]),
+            (Inputs::Split([q, k, v]), _) => return self.projected_apart([q, k, v]),
+        };
+        let heads = stacked.apply(input)?.f_unflatten(-1, [-1, self.d_head])?;
+        let (q_heads, kv_heads) = (self.n_heads, self.n_kv_heads);
+        let part = |site: Site, start: i64, len: i64, kept: bool| {
+            let part = heads.f_narrow(2, start, len)?;
+            // Who keeps a part should not hold the other two.
+            if kept || tap.watches(site) { part.f_contiguous() } else { Ok(part) }
+        };
+        Ok([
+            part(Site::Q, 0, q_heads, false)?,
+            part(Site::K, q_heads, kv_heads, around.keep)?,
+            part(Site::V, q_heads + kv_heads, kv_heads, around.keep)?,
+        ])
+    }
+
+    fn projected_apart(&self, [q, k, v]: [&Tensor; 3]) -> Result<[Tensor; 3]> {
+        Ok([
+            self.project(&self.q, q, self.n_heads)?,
+            self.project(&self.k, k, self.n_kv_heads)?,
+            self.project(&self.v, v, self.n_kv_heads)?,
+        ])
     }
 
     fn project(&self, map: &Linear, input: &Tensor, heads: i64) -> Result<Tensor> {

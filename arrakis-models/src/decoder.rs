@@ -240,12 +240,15 @@ impl Decoder {
         Ok(self)
     }
 
-    /// Every matrix product of a pass.
+    /// Every matrix product of a pass without split inputs.
     fn maps(&mut self) -> impl Iterator<Item = &mut Linear> {
         let blocks = self.blocks.iter_mut().flat_map(|block| {
             let (attention, mlp) = (&mut block.attention, &mut block.mlp);
-            let attention = [&mut attention.q, &mut attention.k, &mut attention.v, &mut attention.o];
-            attention.into_iter().chain(mlp.gate.as_mut()).chain([&mut mlp.input, &mut mlp.output])
+            let qkv = match &mut attention.stacked {
+                Some(stacked) => vec![stacked],
+                None => vec![&mut attention.q, &mut attention.k, &mut attention.v],
+            };
+            qkv.into_iter().chain([&mut attention.o]).chain(mlp.gate.as_mut()).chain([&mut mlp.input, &mut mlp.output])
         });
         blocks.chain([&mut self.unembed])
     }

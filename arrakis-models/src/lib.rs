@@ -21,7 +21,7 @@ mod mask;
 mod mlp;
 mod names;
 mod norm;
-mod packed;
+mod onednn;
 pub mod parity;
 mod points;
 pub mod processing;

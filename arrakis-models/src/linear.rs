@@ -3,7 +3,7 @@
 use arrakis_core::Result;
 use tch::Tensor;
 
-use crate::packed::Packed;
+use crate::onednn::{self, Packed};
 
 /// A linear map with its weight as `[in, out]`, which may be a transposed view of what the checkpoint stores.
 #[derive(Debug)]
@@ -36,11 +36,16 @@ impl Linear {
 
     /// `x W + b` for `x` of shape `[…, in]`.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        // Products want `[out, in]`; the transposed view costs nothing.
+        let weight = self.weight.f_transpose(0, 1)?;
+        // oneDNN's products have no gradient.
         match &self.packed {
-            // A packed product has no gradient.
-            Some(packed) if !x.requires_grad() => packed.apply(x, self.bias.as_ref()),
-            // `linear` wants `[out, in]`; the transposed view costs nothing.
-            _ => Ok(x.f_linear(&self.weight.f_transpose(0, 1)?, self.bias.as_ref())?),
+            _ if x.requires_grad() => Ok(x.f_linear(&weight, self.bias.as_ref())?),
+            Some(packed) => packed.apply(x, self.bias.as_ref()),
+            None if onednn::serves(&weight) && x.kind() == weight.kind() => {
+                onednn::linear(x, &weight, self.bias.as_ref())
+            }
+            None => Ok(x.f_linear(&weight, self.bias.as_ref())?),
         }
     }
 

@@ -137,7 +137,7 @@ impl Reader<'_> {
         let dims = &architecture.dims;
         let (n_heads, n_kv_heads, d_head) = (dims.n_heads as i64, dims.n_kv_heads as i64, dims.d_head as i64);
         let (d_model, q_width, kv_width) = (dims.d_model as i64, n_heads * d_head, n_kv_heads * d_head);
-        let [q, k, v] = self.qkv(layer, d_model, d_head, q_width, kv_width)?;
+        let ([q, k, v], stacked) = self.qkv(layer, d_model, d_head, q_width, kv_width)?;
         let qk_norms = match (architecture.qk_norm, self.names.qk_norms) {
             (QkNorm::PerHead, Some([q, k])) => Some([
                 self.head_norms(q, layer, dims.n_heads, d_head)?,
@@ -149,6 +149,7 @@ impl Reader<'_> {
             q,
             k,
             v,
+            stacked,
             o: self.linear(self.names.o, layer, q_width, d_model, self.has(Biased::O))?,
             qk_norms,
             n_heads,
@@ -159,25 +160,32 @@ impl Reader<'_> {
         })
     }
 
-    fn qkv(&self, layer: usize, d_model: i64, d_head: i64, q_width: i64, kv_width: i64) -> Result<[Linear; 3]> {
+    /// The three maps, and the one that they are views of where the checkpoint stacks them.
+    fn qkv(
+        &self,
+        layer: usize,
+        d_model: i64,
+        d_head: i64,
+        q_width: i64,
+        kv_width: i64,
+    ) -> Result<([Linear; 3], Option<Linear>)> {
         let bias = self.has(Biased::Qkv);
+        let whole = |name| self.linear(name, layer, d_model, q_width + 2 * kv_width, bias);
         match self.names.qkv {
-            Qkv::Separate { q, k, v } => Ok([
-                self.linear(q, layer, d_model, q_width, bias)?,
-                self.linear(k, layer, d_model, kv_width, bias)?,
-                self.linear(v, layer, d_model, kv_width, bias)?,
-            ]),
+            Qkv::Separate { q, k, v } => {
+                let map = |name, width| self.linear(name, layer, d_model, width, bias);
+                Ok(([map(q, q_width)?, map(k, kv_width)?, map(v, kv_width)?], None))
+            }
             Qkv::Stacked(name) => {
-                let whole = self.linear(name, layer, d_model, q_width + 2 * kv_width, bias)?;
-                Ok([
-                    whole.outputs(0, q_width)?,
-                    whole.outputs(q_width, kv_width)?,
-                    whole.outputs(q_width + kv_width, kv_width)?,
-                ])
+                let whole = whole(name)?;
+                let part = |start, width| whole.outputs(start, width);
+                let parts = [part(0, q_width)?, part(q_width, kv_width)?, part(q_width + kv_width, kv_width)?];
+                Ok((parts, Some(whole)))
             }
             Qkv::ByHead(name) => {
-                let whole = self.linear(name, layer, d_model, q_width + 2 * kv_width, bias)?;
-                Ok([whole.every_third(0, d_head)?, whole.every_third(1, d_head)?, whole.every_third(2, d_head)?])
+                let whole = whole(name)?;
+                let third = |first| whole.every_third(first, d_head);
+                Ok(([third(0)?, third(1)?, third(2)?], None))
             }
         }
     }

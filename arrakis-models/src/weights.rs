@@ -118,6 +118,10 @@ pub(crate) fn set(decoder: &mut Decoder, weight: WeightPoint, value: &Tensor) ->
             Place::Maybe(tensor) => *tensor = Some(stored),
         }
     }
+    let of_qkv = [Weight::Q, Weight::K, Weight::V, Weight::Q_B, Weight::K_B, Weight::V_B].contains(&weight.weight);
+    if let (true, Some(layer)) = (of_qkv, weight.layer) {
+        decoder.blocks[layer].attention.stacked = None;
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use arrakis_bench::command::console::{self, Console};
-use arrakis_bench::command::{FAILURE, Plugged, Rerun, Run, Sweep, USAGE, status_of as status_of_bench};
+use arrakis_bench::command::{FAILURE, Logged, Plugged, Rerun, Run, Sweep, USAGE, status_of as status_of_bench};
 use clap::{Parser, Subcommand};
 
 use options::Options;
@@ -57,6 +57,8 @@ enum Verb {
     Sweep(Sweep),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
+    /// The runs: found, shown, compared, checked, copied
+    Log(Logged),
     /// Real experiments on the demo model, logged, with pictures
     Demo(demo::Arguments),
 }
@@ -125,6 +127,7 @@ impl Arguments {
             Verb::Rerun(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Sweep(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Parity(arguments) => return arguments.run(options, console),
+            Verb::Log(verb) => return Ok(verb.run(&options.bench, console)?),
             Verb::Demo(arguments) => arguments.run(options, console),
         }
         .map(|()| 0)

@@ -6,7 +6,7 @@ use arrakis_core::{Host, Model, device};
 use clap::{Args, ValueEnum};
 use tch::Kind;
 
-use crate::{Bench, Error, FOLDER, Log, Result, Wanted};
+use crate::{Bench, FOLDER, Log, Result, Wanted};
 
 /// Where and how models run, and where runs are logged.
 #[derive(Debug, Clone, Args)]
@@ -73,15 +73,13 @@ impl Options {
     #[must_use]
     pub fn bench<'a>(&self, model: &'a dyn Model, name: &str, host: &'a dyn Host) -> Bench<'a> {
         let bench = Bench::new(model).named(name).seed(self.seed).host(host);
-        if self.no_log { bench.unlogged() } else { bench.log_to(&self.log) }
+        if self.no_log { bench.unlogged() } else { bench.logged(self.log()) }
     }
 
-    /// The log; an error where there is to be none.
-    pub fn log(&self) -> Result<Log> {
-        if self.no_log {
-            return Err(Error::Usage("`--no-log` makes no sense here: this is about logged runs".into()));
-        }
-        Ok(Log::open(&self.log))
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        Log::open(&self.log)
     }
 
     /// These options as they would be typed, those left out that are as they are by default.

@@ -26,7 +26,11 @@ pub struct Rerun {
 impl Rerun {
     /// Runs again, and gives the exit status.
     pub fn run(self, plugged: &Plugged<'_>, options: &Options, console: &Console<'_>) -> Result<u8> {
-        let log = options.log()?;
+        let verify = self.verify || self.tolerance.is_some();
+        if verify && options.no_log {
+            return Err(Error::Usage("`--verify` compares two logged runs, so that `--no-log` makes no sense".into()));
+        }
+        let log = options.log();
         let before = log.get(&self.id)?;
         before.experiment()?;
         let wanted = before.wanted()?;
@@ -34,7 +38,7 @@ impl Rerun {
         let bench = plugged.bench(&*model, &wanted.name, options, console);
         let again = bench.rerun(&before)?;
         show(&again, self.json, console)?;
-        if !self.verify && self.tolerance.is_none() {
+        if !verify {
             return Ok(0);
         }
         let verdict = log.verify(&before.id, &again.record.id, self.tolerance.unwrap_or(0.0))?;

@@ -16,7 +16,7 @@ pub fn conduct<'a, T, E: Display + From<Error>>(
     body: impl FnOnce(&Bench<'a>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut failure = None;
-    let asked = bench.conduct(subject(experiment, recorded), |bench| {
+    let asked = bench.conduct(&subject(experiment, recorded), |bench| {
         let value = body(bench).map_err(|error| {
             let told = words(bench, &error);
             failure = Some(error);
@@ -50,7 +50,7 @@ pub fn perform<'a, T, E: Display>(
             Err(error) => bench.listener().log(&format!("run {} is not reused: {error}", record.id)),
         }
     }
-    bench.conduct(subject, |bench| {
+    bench.conduct(&subject, |bench| {
         let kept = keep(&body(bench).map_err(|error| words(bench, &error))?)?;
         store(bench, &kept)?;
         Ok(kept)

@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 
 use crate::Record;
 
+/// What a run has in a field.
+type Values = fn(&Record) -> Vec<Value>;
+
 /// Something that a run may have.
 #[derive(Debug, Clone)]
 pub(super) enum Field {
     /// One of the fields that every run may have.
-    Fixed(&'static str, fn(&Record) -> Vec<Value>),
+    Fixed(&'static str, Values),
     /// A parameter, by the path to it.
     Parameter(String),
     /// The last value of a metric.
@@ -22,7 +25,7 @@ const PARAMETERS: &str = "parameters.";
 const METRICS: &str = "metrics.";
 
 /// The fields by name.
-const FIXED: [(&str, fn(&Record) -> Vec<Value>); 26] = [
+const FIXED: [(&str, Values); 26] = [
     ("id", |record| texts([&record.id])),
     ("key", |record| texts([&record.key])),
     ("what", |record| texts([record.what])),
@@ -34,7 +37,7 @@ const FIXED: [(&str, fn(&Record) -> Vec<Value>); 26] = [
     ("status", |record| texts([record.status])),
     ("error", |record| texts(&record.error)),
     ("started", |record| texts([record.started])),
-    ("ended", |record| texts(&record.ended)),
+    ("ended", |record| texts(record.ended)),
     ("seconds", |record| record.seconds.map(number::to_value).into_iter().collect()),
     ("memory", |record| record.peak_memory.map(|bytes| json!(bytes)).into_iter().collect()),
     ("parent", |record| texts(&record.parent)),

@@ -59,7 +59,7 @@ impl Study {
         self.check()?;
         let cells = self.cells()?;
         let (mut recalled, mut failed) = (0, Vec::new());
-        let asked = bench.conduct(Subject::study(&self.name, json::to_value(self)?), |bench| {
+        let asked = bench.conduct(&Subject::study(&self.name, json::to_value(self)?), |bench| {
             let work = Work { study: self, cells: &cells, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
             let mut measured: Vec<Measured> = vec![None; cells.len()];
             for (place, outcome) in work.run(bench, workers)? {

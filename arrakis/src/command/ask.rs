@@ -45,9 +45,12 @@ pub(crate) struct Show {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Give the answer of a completed run that asked the same of the same program, if the log has one
+    #[arg(long)]
+    reuse: bool,
     /// Print what the tool's first sweep would run, and log nothing; what comes before the sweep is run. A failure
     /// where the tool makes no sweep
-    #[arg(long, conflicts_with_all = ["plot", "part"])]
+    #[arg(long, conflicts_with_all = ["plot", "part", "reuse"])]
     dry_run: bool,
 }
 
@@ -77,7 +80,7 @@ impl Question<'_> {
         let parameters = Bench::complete(self.tool, Value::Object(self.parameters))?;
         show.check()?;
         let model = options.load(self.model)?;
-        let bench = options.bench(&model, self.model, console);
+        let bench = options.bench(&model, self.model, console).reuse(show.reuse);
         if show.dry_run {
             return show.plan(bench.plan(self.tool, parameters)?, self.tool, console);
         }
@@ -121,7 +124,8 @@ impl Show {
         }
         if let Some(folder) = &asked.folder {
             let seconds = asked.record.seconds.unwrap_or_default();
-            console.tell(format_args!("run {} took {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
+            let took = if asked.reused { "is reused; it took" } else { "took" };
+            console.tell(format_args!("run {} {took} {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
         }
         Ok(())
     }

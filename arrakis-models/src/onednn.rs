@@ -1,7 +1,7 @@
-//! Weights laid out for the processor: the same product, quicker, for the price of a copy.
+//! Products by oneDNN, which is part of LibTorch: with a weight as it was loaded, or laid out for the processor.
 //!
-//! A checkpoint's matrix is read in an order that suits no matrix kernel; oneDNN, which is part of LibTorch, can lay it
-//! out once for all later products. Products of few rows, the prompts of interpretability, gain most.
+//! LibTorch itself multiplies 32-bit floats by MKL, which is half as fast on processors that are not Intel's. A layout of
+//! oneDNN's own costs a copy and gains most where a product has one row, as in generation.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use arrakis_core::{Error, Result};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// `at::Tensor*`, as in LibTorch's stable C functions and in tch.
 type Handle = *mut c_void;
@@ -28,6 +28,39 @@ unsafe extern "C" {
     ) -> i32;
 }
 
+/// Below so many numbers a product is over before oneDNN has chosen its kernel.
+const SMALL: i64 = 1 << 16;
+
+/// Whether oneDNN multiplies by a weight (`[out, in]`) as it lies: 32-bit floats on the CPU, dense in either order.
+pub(crate) fn serves(weight: &Tensor) -> bool {
+    let (size, stride) = (weight.size(), weight.stride());
+    let dense = stride == [size[1], 1] || stride == [1, size[0]];
+    dense && size[0] * size[1] >= SMALL && weight.kind() == Kind::Float && weight.device() == Device::Cpu
+}
+
+/// `x Wᵀ + b` for `x` of shape `[…, in]` and `weight` of shape `[out, in]`, which [`serves`]; without a gradient.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let x = x.f_contiguous()?;
+    let handle = |tensor: &Tensor| tensor.as_ptr().cast_mut().cast::<c_void>();
+    let bias = bias.map(handle);
+    let bias = bias.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let mut result: Handle = ptr::null_mut();
+    // SAFETY: all handles are live tensors that the call only borrows; no scalars and no algorithm are given.
+    let status = unsafe {
+        aoti_torch_cpu__linear_pointwise(
+            handle(&x),
+            handle(weight),
+            bias,
+            c"none".as_ptr(),
+            ptr::null(),
+            0,
+            ptr::null(),
+            &raw mut result,
+        )
+    };
+    taken(status, result, "a product by oneDNN")
+}
+
 /// A matrix laid out for products with few rows.
 #[derive(Debug)]
 pub(crate) struct Packed(Tensor);
@@ -43,27 +76,9 @@ impl Packed {
         Ok(Self(taken(status, stack[0] as Handle, "laying out a weight")?))
     }
 
-    /// `x W + b` for `x` of shape `[…, in]`; without a gradient.
+    /// `x Wᵀ + b` for `x` of shape `[…, in]`; without a gradient.
     pub(crate) fn apply(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let x = x.f_contiguous()?;
-        let handle = |tensor: &Tensor| tensor.as_ptr().cast_mut().cast::<c_void>();
-        let bias = bias.map(handle);
-        let bias = bias.as_ref().map_or(ptr::null(), ptr::from_ref);
-        let mut result: Handle = ptr::null_mut();
-        // SAFETY: all handles are live tensors that the call only borrows; no scalars and no algorithm are given.
-        let status = unsafe {
-            aoti_torch_cpu__linear_pointwise(
-                handle(&x),
-                handle(&self.0),
-                bias,
-                c"none".as_ptr(),
-                ptr::null(),
-                0,
-                ptr::null(),
-                &raw mut result,
-            )
-        };
-        taken(status, result, "a product with a packed weight")
+        linear(x, &self.0, bias)
     }
 
     pub(crate) fn shallow_clone(&self) -> Self {

@@ -211,6 +211,33 @@ pub enum Error {
         /// What was recorded.
         what: &'static str,
     },
+    /// Fewer samples than a test needs.
+    #[error("{what} has {found} of at least {needed} samples; draw more")]
+    TooFewSamples {
+        /// What they are for.
+        what: String,
+        /// How many there are.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A sample that is no finite number.
+    #[error("sample {place} is {value}, and tests need finite numbers; find where it comes from, or leave it out")]
+    SampleNotFinite {
+        /// Its place, from 0.
+        place: usize,
+        /// What it is.
+        value: f64,
+    },
+    /// Samples without any variance, which no test can compare a difference with.
+    #[error(
+        "{what} is constant, or varies by rounding alone, so there is nothing to compare a difference with; let what \
+         varies vary: other seeds, other prompts"
+    )]
+    NoVariance {
+        /// What is constant.
+        what: String,
+    },
 }
 
 impl Error {

@@ -4,6 +4,7 @@ use arrakis_core::{HookPoint, Model, Result, Site, Tokens, Weight};
 use tch::{Kind, Tensor};
 
 use crate::logit_attribution::rows::{self, ReadRows};
+use crate::work_kind::work_kind;
 use crate::{gap, reduce};
 
 /// The parts of a logit difference, in double.
@@ -67,10 +68,12 @@ impl Written {
         }
 
         let (mut by_head, mut biases, mut attention) = (Vec::new(), Vec::new(), Vec::new());
+        // A copy of all output weights in double would take longer than the pass.
+        let kind = work_kind(model);
         for (layer, point) in heads.into_iter().enumerate() {
-            let out = model.weight(Weight::O.at(layer))?.f_to_kind(Kind::Double)?;
-            let written = Tensor::f_einsum("rhd,hdm->hrm", &[kept.get(point)?, &out], None::<&[i64]>)?;
-            by_head.push(part(&written)?);
+            let out = model.weight(Weight::O.at(layer))?.f_to_kind(kind)?;
+            let z = kept.get(point)?.f_to_kind(kind)?.f_transpose(0, 1)?;
+            by_head.push(part(&z.f_matmul(&out)?.f_to_kind(Kind::Double)?)?);
             biases.push(match model.weight_if_any(Weight::O_B.at(layer))? {
                 Some(bias) => part(&bias.f_to_kind(Kind::Double)?.f_unsqueeze(0)?)?,
                 None => Tensor::f_zeros([tokens.batch() as i64], (Kind::Double, model.device()))?,

@@ -1,7 +1,7 @@
 //! How fast experiments are: sweeps, attribution, lenses and composition, on random weights of GPT-2-small's sizes.
 //!
 //! `cargo bench -p arrakis --bench sweeps` prints the median time of each, mapped and packed, and its peak of memory is
-//! that of the process. `ARRAKIS_BENCH_ONLY=NAME` runs one of them. The prompts are those of the peers' bench: 20 random
+//! that of the process. `ARRAKIS_BENCH_ONLY=PART,..` runs those whose names contain a part. The prompts are those of the peers' bench: 20 random
 //! tokens, two of which differ.
 
 use std::time::Instant;
@@ -27,7 +27,7 @@ fn main() {
     let mapped = checkpoint::model();
     let packed = checkpoint::model().packed().expect("a copy of the weights");
     for (name, run) in experiments() {
-        if only.as_ref().is_some_and(|only| *only != name) {
+        if only.as_ref().is_some_and(|only| !only.split(',').any(|part| name.contains(part))) {
             continue;
         }
         let time = |model: &Decoder| {

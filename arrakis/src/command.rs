@@ -9,6 +9,7 @@ mod model;
 mod options;
 mod parity;
 mod patch;
+mod profile;
 mod prompts;
 mod shell;
 mod tools;
@@ -55,6 +56,8 @@ enum Verb {
     Rerun(Rerun),
     /// Run a tool or experiment under many parameters
     Sweep(Sweep),
+    /// Where the time of a pass goes: by component and by layer
+    Profile(profile::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// The runs: found, shown, compared, checked, copied
@@ -126,6 +129,7 @@ impl Arguments {
             Verb::Run(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Rerun(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Sweep(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
+            Verb::Profile(arguments) => arguments.run(options, console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Log(verb) => return Ok(verb.run(&options.bench, console)?),
             Verb::Demo(arguments) => arguments.run(options, console),

@@ -5,6 +5,9 @@ use tch::{Kind, Tensor};
 
 use crate::{Circuit, HeadInput};
 
+/// The later layers whose products are formed at once: more means fewer products, less means fewer pairs out of order.
+const LAYERS: usize = 4;
+
 /// The bytes of columns held at once where no bound is given.
 const BLOCK_BYTES: u64 = 64 << 20;
 
@@ -49,8 +52,8 @@ pub(super) fn all_pairs(cx: &Context<'_>, inputs: &[HeadInput]) -> Result<Vec<Te
             let columns = later.columns(start, len)?;
             let block = later.block(start, len, &columns)?;
             *norms = norms.f_add(&trace(&block)?)?;
-            let _ = squares.f_addmm_(&diagonal, &flat(&block)?.f_transpose(0, 1)?)?;
-            let _ = squares.f_addmm_(&twice, &flat(&later.block(start + len, rest, &columns)?)?.f_transpose(0, 1)?)?;
+            add_products(squares, &diagonal, &flat(&block)?, dims.n_layers)?;
+            add_products(squares, &twice, &flat(&later.block(start + len, rest, &columns)?)?, dims.n_layers)?;
         }
     }
 
@@ -63,6 +66,20 @@ pub(super) fn all_pairs(cx: &Context<'_>, inputs: &[HeadInput]) -> Result<Vec<Te
         Ok(share.f_clamp_min(0)?.f_sqrt()?.f_view(shape)?.f_masked_fill(&unordered, 0.0)?)
     };
     squares.into_iter().zip(later_norms).map(finish).collect()
+}
+
+/// Adds the products of the rows of `earlier` and `later`, a row for each head, where a pair may be in order.
+fn add_products(sums: &Tensor, earlier: &Tensor, later: &Tensor, layers: usize) -> Result<()> {
+    let heads = earlier.size()[0] / layers as i64;
+    for first in (0..layers).step_by(LAYERS) {
+        let end = (first + LAYERS).min(layers);
+        let (before, own) = ((end - 1) as i64 * heads, (end - first) as i64 * heads);
+        let start = first as i64 * heads;
+        let later = later.f_narrow(0, start, own)?.f_transpose(0, 1)?;
+        let _ =
+            sums.f_narrow(0, 0, before)?.f_narrow(1, start, own)?.f_addmm_(&earlier.f_narrow(0, 0, before)?, &later)?;
+    }
+    Ok(())
 }
 
 /// A matrix `M Mᵀ` for each head of the model, kept as factors: `outer · inner · outerᵀ`.

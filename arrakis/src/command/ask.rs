@@ -92,12 +92,7 @@ impl Question<'_> {
 impl Show {
     /// An error if the picture could not be written.
     fn check(&self) -> Result<()> {
-        let Some(path) = &self.plot else { return Ok(()) };
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if !path.is_dir() && !matches!(ending.as_deref(), Some("svg" | "png")) {
-            bail!(Usage(format!("`--plot {}`: a picture ends in `.svg` or `.png`", path.display())));
-        }
-        check_folder(path)
+        self.plot.as_deref().map_or(Ok(()), check_picture)
     }
 
     fn plan(&self, plan: Option<SweepPlan>, tool: &str, console: &Console<'_>) -> Result<()> {
@@ -148,7 +143,7 @@ impl Show {
 }
 
 /// Draws the first picture to a file, or all of them into a folder.
-fn draw(answer: &Answer, path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn draw(answer: &Answer, path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_dir() {
         return Ok(arrakis_graph::draw_answer(answer, path, &Style::default())?);
     }
@@ -157,6 +152,15 @@ fn draw(answer: &Answer, path: &Path) -> Result<Vec<PathBuf>> {
     };
     arrakis_graph::draw(part, path, &Style::default())?;
     Ok(vec![path.to_path_buf()])
+}
+
+/// An error if a picture could not be written to a path.
+pub(crate) fn check_picture(path: &Path) -> Result<()> {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if !path.is_dir() && !matches!(ending.as_deref(), Some("svg" | "png")) {
+        bail!(Usage(format!("`--plot {}`: a picture ends in `.svg` or `.png`", path.display())));
+    }
+    check_folder(path)
 }
 
 /// An error if the folder that a file is to lie in is not there.
@@ -169,7 +173,7 @@ pub(crate) fn check_folder(file: &Path) -> Result<()> {
 }
 
 /// The run and its answer; tensors lie in the run's folder, and in the answer itself where nothing was logged.
-fn json_of(asked: &Asked<Answer>) -> Result<Value> {
+pub(crate) fn json_of(asked: &Asked<Answer>) -> Result<Value> {
     let (result, tensors) = asked.answer.split()?;
     let record = &asked.record;
     let mut object = json!({ "tool": record.name, "parameters": record.parameters, "seed": record.seed });

@@ -4,6 +4,7 @@ mod command;
 mod rerun;
 mod study;
 mod version;
+mod walkthrough;
 
 use std::path::Path;
 

@@ -91,7 +91,11 @@ impl Bench<'_> {
             ("dtype", before.environment.dtype.clone(), dtype_name(model.kind())),
             ("device", before.environment.device.clone(), device_name(model.device())),
             ("layout", optional(was.layout.as_deref()), optional(model.layout())),
-            ("tokenizer", optional(was.tokenizer.as_deref()), optional(model.tokenizer_digest()?.as_deref())),
+            // Format 1 did not say by which tokenizer.
+            match before.format {
+                1 => ("tokenizer", String::new(), String::new()),
+                _ => ("tokenizer", optional(was.tokenizer.as_deref()), optional(model.tokenizer_digest()?.as_deref())),
+            },
         ];
         match properties.into_iter().find(|(_, was, is)| was != is) {
             None => Ok(()),

@@ -15,7 +15,7 @@ use serde_json::json;
 
 /// Who writes a token's logit, and who reads the direction.
 #[experiment] // @exp.log_experiment
-pub fn read_write_analysis(bench: &Bench, prompt: Prompt, token: i64) -> anyhow::Result<Answer> {
+fn read_write_analysis(bench: &Bench, prompt: Prompt, token: i64) -> anyhow::Result<Answer> {
     // @exp.use_tools("write_read"): by name, the tools of other crates and of plugins too …
     let write_read = bench.use_tools("write_read")?;
     let writers = write_read.ask("writers", json!({ "prompt": prompt, "direction": { "token": token } }))?.answer;
@@ -31,7 +31,7 @@ pub fn read_write_analysis(bench: &Bench, prompt: Prompt, token: i64) -> anyhow:
 
 /// Whether the loss on random tokens rises without a head.
 #[experiment]
-pub fn head_matters(bench: &Bench, layer: usize, head: usize, runs: usize) -> Result<Comparison> {
+fn head_matters(bench: &Bench, layer: usize, head: usize, runs: usize) -> Result<Comparison> {
     let vocab = bench.model().dims().vocab as u64;
     let loss = |run: usize, without: bool| -> Result<f64> {
         let mut stream = bench.stream(&format!("prompt {run}"));
@@ -50,7 +50,7 @@ pub fn head_matters(bench: &Bench, layer: usize, head: usize, runs: usize) -> Re
 
 /// Where the time of one pass goes.
 #[experiment] // @exp.profile_model(granularity="layer")
-pub fn cost(bench: &Bench, prompt: Prompt) -> anyhow::Result<Profile> {
+fn cost(bench: &Bench, prompt: Prompt) -> anyhow::Result<Profile> {
     let tokens = prompt.tokens(bench.model())?;
     let mut profile = Profile::new();
     profile.run(bench.model(), |model| model.trace(&tokens).run())?;
@@ -58,7 +58,7 @@ pub fn cost(bench: &Bench, prompt: Prompt) -> anyhow::Result<Profile> {
 }
 
 /// The whole walk on a model of that name, logged in a folder.
-pub fn walk(name: &str, folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn walk(name: &str, folder: &Path) -> anyhow::Result<()> {
     let model = load(name, &LoadOptions::default())?;
     let prompt = match model.tokenizer()? {
         Some(_) => Prompt::Text("The capital of France is".into()),

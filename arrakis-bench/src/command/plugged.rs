@@ -4,7 +4,7 @@ use arrakis_core::{Draw, Model};
 
 use super::Options;
 use super::console::Console;
-use crate::{Bench, Load, Result, Wanted};
+use crate::{Bench, Load};
 
 /// What a program brings to the verbs.
 #[derive(Clone, Copy)]
@@ -16,11 +16,6 @@ pub struct Plugged<'a> {
 }
 
 impl Plugged<'_> {
-    /// Loads a model as it is wanted.
-    pub(crate) fn model(&self, wanted: &Wanted) -> Result<Box<dyn Model>> {
-        Ok(self.load.load(wanted)?)
-    }
-
     /// A bench for a model of that name, as the options have it, that draws if anybody does.
     pub(crate) fn bench<'b>(
         &'b self,

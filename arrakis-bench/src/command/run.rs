@@ -42,7 +42,7 @@ impl Run {
         let Some(model_name) = &self.model else {
             return Err(Error::Usage(format!("`run {name}` wants `--model MODEL`")));
         };
-        let model = plugged.model(&options.wanted(model_name)?)?;
+        let model = plugged.load.load(&options.wanted(model_name)?)?;
         let bench = plugged.bench(&*model, model_name, options, console).reuse(self.reuse);
         show(&bench.perform(name, arguments)?, self.json, console)?;
         Ok(0)

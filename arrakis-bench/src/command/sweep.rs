@@ -39,7 +39,7 @@ impl Sweep {
             return Err(Error::Usage("`sweep` wants `--model MODEL`, for the file names none".into()));
         };
         let wanted = options.wanted(&name)?;
-        let model = plugged.model(&wanted)?;
+        let model = plugged.load.load(&wanted)?;
         let bench = plugged.bench(&*model, &name, options, console).reuse(!self.again);
         let load = || plugged.load.load(&wanted);
         let studied = study.run_with(&bench, &Workers { count: self.workers, load: &load, draw: plugged.draw })?;

@@ -96,6 +96,9 @@ fn a_rerun_verifies_and_a_changed_weight_fails_it() {
     assert_eq!(ended.status, 1, "{}", ended.err);
     assert!(ended.err.contains("at row 1, column 0"), "{}", ended.err);
     assert_eq!(program(&log, &["rerun", &drifting, "--tolerance", "0.01"]).status, 0);
+    assert_eq!(program(&log, &["rerun", &drifting, "--tolerance", "NaN"]).status, 2);
+    let json: Value = serde_json::from_str(&program(&log, &["rerun", &drifting, "--verify", "--json"]).out).unwrap();
+    assert_eq!((&json["agrees"], &json["verdict"]["bits"]), (&json!(false), &json!(["result.json"])));
 
     super::rerun::change_a_weight(&copy);
     let ended = program(&log, &["rerun", &id, "--verify"]);

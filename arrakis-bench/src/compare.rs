@@ -60,7 +60,8 @@ impl Difference {
         let equal = a.partial_cmp(&b) == Some(Ordering::Equal) || (a.is_nan() && b.is_nan());
         let by = if equal { 0.0 } else { (a - b).abs() };
         let by = if by.is_nan() { f64::INFINITY } else { by };
-        self.apart += usize::from(by > tolerance);
+        // A tolerance that is no number tolerates nothing.
+        self.apart += usize::from(by.partial_cmp(&tolerance).is_none_or(Ordering::is_gt));
         if by > self.greatest.as_ref().map_or(0.0, |greatest| greatest.by) {
             self.greatest = Some(Apart { place: place(), a, b, by });
         }

@@ -8,7 +8,7 @@ use crate::writing::{MAKING, RECORD};
 use crate::{Error, FORMAT, Log, Record, Result, Status, edit, page, seal};
 
 /// The page of an exported run.
-const PAGE: &str = "README.md";
+pub(crate) const PAGE: &str = "README.md";
 
 impl Log {
     /// Copies a run to a folder that does not exist yet: `run.json`, all its files, and a page of Markdown.
@@ -54,7 +54,9 @@ impl Log {
         let (making, own) = (runs.join(format!("{MAKING}{}", record.id)), self.run_folder(&record.id));
         if own.exists() {
             let there = self.get(&record.id)?;
-            return if there == record { Ok(there) } else { Err(Error::Taken { path: own }) };
+            // As JSON, in which NaN is equal to itself.
+            let json = |record: &Record| serde_json::to_value(record).map_err(arrakis_core::Error::from);
+            return if json(&there)? == json(&record)? { Ok(there) } else { Err(Error::Taken { path: own }) };
         }
         let hold = self.store.shared()?;
         fs::create_dir(&making).map_err(Error::file("make", &making))?;

@@ -114,13 +114,15 @@ impl Looking<'_> {
     }
 
     fn run(&mut self, id: &str) -> Result<()> {
-        let before = self.found.clone();
+        let Fsck { runs, files, .. } = self.found;
+        let damaged = self.found.damage.len();
         self.look_at_run(id)?;
-        if self.found.damage.len() == before.damage.len() {
+        if self.found.damage.len() == damaged {
             return Ok(());
         }
         // A run that ended or went while it was looked at is looked at again, and then it stands still.
-        self.found = before;
+        (self.found.runs, self.found.files) = (runs, files);
+        self.found.damage.truncate(damaged);
         self.digests.clear();
         if self.log.run_folder(id).exists() { self.look_at_run(id) } else { Ok(()) }
     }

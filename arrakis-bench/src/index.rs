@@ -11,7 +11,7 @@ use arrakis_core::remembered::identity;
 
 use crate::store::Store;
 use crate::writing::RECORD;
-use crate::{Log, Record, Result, Status};
+use crate::{Error, Log, Record, Result, Status};
 
 /// The file of the index, and what it is called while it is written.
 pub(crate) const INDEX: &str = "index";
@@ -33,7 +33,8 @@ pub(crate) struct Index {
 
 #[derive(Debug)]
 struct Entry {
-    identity: String,
+    /// What `run.json` was like when it was read; nothing of a run at work, which is to be read again.
+    identity: Option<String>,
     record: Record,
 }
 
@@ -43,52 +44,61 @@ pub struct Listing {
     /// The runs.
     pub records: Vec<Record>,
     /// One error for each run that is damaged.
-    pub damaged: Vec<crate::Error>,
+    pub damaged: Vec<Error>,
 }
 
 impl Index {
     /// Every run of a log, read anew where its record changed.
     pub(crate) fn listing(&mut self, log: &Log) -> Result<Listing> {
+        let damaged = self.look(log)?;
+        let mut records: Vec<Record> = self.entries.values().map(|entry| entry.record.clone()).collect();
+        records.sort_by(|a, b| (a.started, &a.id).cmp(&(b.started, &b.id)));
+        Ok(Listing { records, damaged })
+    }
+
+    /// The last completed run with that key; a damaged run stands for none, and hides none.
+    pub(crate) fn completed(&mut self, log: &Log, key: &str) -> Result<Option<Record>> {
+        self.look(log)?;
+        let of_key = |record: &&Record| record.key == key && record.status == Status::Completed;
+        let found = self.entries.values().map(|entry| &entry.record).filter(of_key);
+        Ok(found.max_by_key(|record| (record.started, &record.id)).cloned())
+    }
+
+    /// Makes the entries those of the log as it is now; gives an error for each run that is damaged.
+    fn look(&mut self, log: &Log) -> Result<Vec<Error>> {
         if !self.loaded {
             self.entries = load(&log.folder().join(INDEX)).unwrap_or_default();
             (self.saved, self.loaded) = (self.entries.len(), true);
         }
         let ids = log.ids()?;
-        let mut listing = Listing { records: Vec::with_capacity(ids.len()), damaged: Vec::new() };
-        let mut kept = HashMap::with_capacity(ids.len());
+        let mut damaged = Vec::new();
+        let mut entries = HashMap::with_capacity(ids.len());
         for id in ids {
             // The identity is looked at first: a record that changes meanwhile is then read again the next time.
-            let identity = fs::metadata(log.run_folder(&id).join(RECORD)).map(|found| identity(&found));
-            let known =
-                self.entries.remove(&id).filter(|entry| identity.as_ref().is_ok_and(|now| *now == entry.identity));
+            let now = fs::metadata(log.run_folder(&id).join(RECORD)).ok().map(|found| identity(&found));
+            let known = self.entries.remove(&id).filter(|entry| now.is_some() && entry.identity == now);
             let fresh = known.is_none();
-            let record = match known {
-                Some(entry) => entry.record,
-                None => match log.read(&id) {
-                    Ok(record) => record,
-                    // Removed meanwhile.
-                    Err(_) if !log.run_folder(&id).exists() => continue,
-                    Err(error) => {
-                        listing.damaged.push(error);
-                        continue;
-                    }
-                },
+            let entry = match known.map_or_else(|| log.read(&id), |entry| Ok(entry.record)) {
+                Ok(record) => {
+                    // A run at work may be interrupted without a change of its record; any other stands still.
+                    let identity = now.filter(|_| record.status != Status::Running);
+                    self.unsaved += usize::from(fresh && identity.is_some());
+                    Entry { identity, record }
+                }
+                // Removed meanwhile.
+                Err(_) if !log.run_folder(&id).exists() => continue,
+                Err(error) => {
+                    damaged.push(error);
+                    continue;
+                }
             };
-            listing.records.push(record.clone());
-            // A run at work may be interrupted without a change of its record; any other stands still.
-            if let Ok(identity) = identity
-                && record.status != Status::Running
-            {
-                self.unsaved += usize::from(fresh);
-                kept.insert(id, Entry { identity, record });
-            }
+            entries.insert(id, entry);
         }
-        self.entries = kept;
-        listing.records.sort_by(|a, b| (a.started, &a.id).cmp(&(b.started, &b.id)));
+        self.entries = entries;
         if self.unsaved > 64 + self.saved / 8 && save(&log.store, &self.entries).is_some() {
             (self.saved, self.unsaved) = (self.entries.len(), 0);
         }
-        Ok(listing)
+        Ok(damaged)
     }
 }
 
@@ -99,7 +109,7 @@ fn load(path: &Path) -> Option<HashMap<String, Entry>> {
     for line in body(&text)?.lines() {
         let (identity, json) = line.split_once('\t')?;
         let record: Record = serde_json::from_str(json).ok()?;
-        entries.insert(record.id.clone(), Entry { identity: identity.to_owned(), record });
+        entries.insert(record.id.clone(), Entry { identity: Some(identity.to_owned()), record });
     }
     Some(entries)
 }
@@ -115,7 +125,8 @@ pub(crate) fn body(text: &str) -> Option<&str> {
 fn save(store: &Store, entries: &HashMap<String, Entry>) -> Option<()> {
     let mut body = String::new();
     for entry in entries.values() {
-        body.push_str(&entry.identity);
+        let Some(identity) = &entry.identity else { continue };
+        body.push_str(identity);
         body.push('\t');
         body.push_str(&serde_json::to_string(&entry.record).ok()?);
         body.push('\n');

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrakis_core::Answer;
 use serde::de::DeserializeOwned;
@@ -60,8 +60,7 @@ impl Log {
 
     /// Every run that can be read, and why others cannot.
     pub fn listing(&self) -> Result<Listing> {
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        index.listing(self)
+        self.index().listing(self)
     }
 
     /// The run of that id, or the only one whose id begins so.
@@ -71,6 +70,10 @@ impl Log {
 
     /// The whole id that begins so.
     pub(crate) fn resolve(&self, id: &str) -> Result<String> {
+        let whole = !id.is_empty() && id.bytes().all(|letter| letter.is_ascii_alphanumeric());
+        if whole && self.run_folder(id).is_dir() {
+            return Ok(id.to_owned());
+        }
         let mut found: Vec<String> = self.ids()?.into_iter().filter(|known| known.starts_with(id)).collect();
         found.sort();
         match &found[..] {
@@ -87,9 +90,7 @@ impl Log {
 
     /// The last completed run with that key, if there is one: it can stand for a run that would have the same.
     pub fn completed(&self, key: &str) -> Result<Option<Record>> {
-        let of_key = |record: &Record| record.key == key && record.status == Status::Completed;
-        // A damaged run stands for none, and hides none.
-        Ok(self.listing()?.records.into_iter().rfind(of_key))
+        self.index().completed(self, key)
     }
 
     /// The answer of the run of that id, or of the only one whose id begins so.
@@ -144,6 +145,10 @@ impl Log {
 
     pub(crate) fn runs(&self) -> PathBuf {
         self.folder().join("runs")
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ids of all runs; folders that begin with a dot are still being made, or going.

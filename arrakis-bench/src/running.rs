@@ -8,11 +8,12 @@ use serde_json::Value;
 use tch::Tensor;
 
 use crate::environment::peak_memory;
+use crate::export::PAGE;
 use crate::writing::{METRICS, RECORD, RESULT, SOURCE, TENSORS, Writing};
 use crate::{Call, Error, FileRecord, Metric, Outcome, Record, Result, Status, git, tensors};
 
 /// The names that a run gives to files of its own.
-const TAKEN: [&str; 5] = [RECORD, RESULT, TENSORS, SOURCE, METRICS];
+const TAKEN: [&str; 6] = [RECORD, RESULT, TENSORS, SOURCE, METRICS, PAGE];
 
 /// A run at work; it listens for its bench, so that it hears of the random streams that are opened.
 pub(crate) struct Running<'a> {
@@ -37,11 +38,16 @@ impl<'a> Running<'a> {
 
     /// Changes the record; an error if the run has ended, for nothing would keep the change.
     pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        self.at_work()?;
+        change(&mut self.record.borrow_mut());
+        Ok(())
+    }
+
+    fn at_work(&self) -> Result<()> {
         if self.ended.get() {
             let (what, why) = (format!("run `{}`", self.record.borrow().id), "it has ended".into());
             return Err(CoreError::Invalid { what, why }.into());
         }
-        change(&mut self.record.borrow_mut());
         Ok(())
     }
 
@@ -60,6 +66,7 @@ impl<'a> Running<'a> {
     pub(crate) fn tensor(&self, name: &str, tensor: &Tensor) -> Result<()> {
         let file = format!("{name}.safetensors");
         check_name(&file)?;
+        self.free_name(name, &file)?;
         let described = tensors::describe(&file, tensor)?;
         self.store(&file, |writing| {
             tensors::write_tensors(&writing.folder().join(&file), [(name.to_owned(), tensor)])?;
@@ -72,6 +79,7 @@ impl<'a> Running<'a> {
     pub(crate) fn answer(&self, answer: &Answer, draw: Option<&dyn Draw>) -> Result<()> {
         let (json, named) = answer.split()?;
         if !named.is_empty() {
+            named.iter().try_for_each(|(name, _)| self.free_name(name, TENSORS))?;
             let described: Vec<_> = named
                 .iter()
                 .map(|(name, tensor)| Ok((name.clone(), tensors::describe(TENSORS, tensor)?)))
@@ -86,16 +94,13 @@ impl<'a> Running<'a> {
         self.outcome(Outcome::Answer, &json)?;
         let (Some(draw), Some(writing)) = (draw, &self.writing) else { return Ok(()) };
         let start = Instant::now();
-        let drawn = draw.draw(answer, writing.folder());
+        let drawn = writing.draw(draw, answer);
         self.aside.set(self.aside.get() + start.elapsed());
         match drawn {
-            Ok(files) => {
-                for name in files.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())) {
-                    self.store(&name, |writing| writing.keep(&name))?;
-                    self.note(|record| record.pictures.push(name))?;
-                }
-                Ok(())
-            }
+            Ok(names) => names.into_iter().try_for_each(|name| {
+                self.store(&name, |writing| writing.keep(&name))?;
+                self.note(|record| record.pictures.push(name))
+            }),
             Err(error) => self.note(|record| record.warnings.push(format!("no picture: {error}"))),
         }
     }
@@ -111,6 +116,7 @@ impl<'a> Running<'a> {
     }
 
     pub(crate) fn metric(&self, metric: Metric) -> Result<()> {
+        self.at_work()?;
         if let Some(writing) = &self.writing {
             writing.metric(&metric)?;
         }
@@ -160,8 +166,20 @@ impl<'a> Running<'a> {
         outcome.map(|value| (value, record.clone()))
     }
 
+    /// An error if another file has a tensor of that name.
+    fn free_name(&self, name: &str, file: &str) -> Result<()> {
+        match self.record.borrow().tensors.get(name) {
+            Some(there) if there.file != file => {
+                let why = format!("the run has one in `{}`; choose another name", there.file);
+                Err(CoreError::Invalid { what: format!("tensor `{name}`"), why }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a file of the run, if it is logged, and names it in the record.
     fn store(&self, name: &str, write: impl FnOnce(&Writing) -> Result<FileRecord>) -> Result<()> {
+        self.at_work()?;
         let Some(writing) = &self.writing else { return Ok(()) };
         let start = Instant::now();
         let written = write(writing)?;

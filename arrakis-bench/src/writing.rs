@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use arrakis_core::{Answer, Draw};
 use serde_json::Value;
 
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub(crate) const MAKING: &str = ".making-";
 pub(crate) struct Writing {
     folder: PathBuf,
     store: Store,
-    _lock: File,
+    lock: File,
 }
 
 impl Writing {
@@ -54,7 +55,10 @@ impl Writing {
         let _ = lock.try_lock();
         seal::write(&making.join(RECORD), record, store.synced)?;
         fs::rename(making, folder).map_err(Error::file("make", folder))?;
-        Ok(Self { folder: folder.to_path_buf(), store: store.clone(), _lock: lock })
+        if store.synced {
+            folder.parent().map_or(Ok(()), seal::sync)?;
+        }
+        Ok(Self { folder: folder.to_path_buf(), store: store.clone(), lock })
     }
 
     /// The folder.
@@ -80,6 +84,25 @@ impl Writing {
         self.store.share(&self.folder.join(name))
     }
 
+    /// Draws an answer, and gives the names of the pictures, which lie in the folder.
+    ///
+    /// They are drawn aside: what lies in the folder may share its bytes with other runs, and is never written into.
+    pub(crate) fn draw(&self, draw: &dyn Draw, answer: &Answer) -> Result<Vec<String>> {
+        let aside = self.folder.join(".pictures");
+        fs::create_dir_all(&aside).map_err(Error::file("make", &aside))?;
+        let drawn = draw.draw(answer, &aside).map_err(Error::from).and_then(|files| {
+            let place = |file: &PathBuf| {
+                let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let path = self.folder.join(&name);
+                fs::rename(file, &path).map_err(Error::file("write", &path))?;
+                Ok(name)
+            };
+            files.iter().map(place).collect()
+        });
+        let _ = fs::remove_dir_all(&aside);
+        drawn
+    }
+
     /// Adds a value to the metrics; it is there also if the process is killed.
     pub(crate) fn metric(&self, metric: &Metric) -> Result<()> {
         let path = self.folder.join(METRICS);
@@ -101,7 +124,13 @@ impl Writing {
         let new = |tag: &&String| !record.tags.contains(tag);
         let tags: Vec<_> = there.tags.iter().filter(new).cloned().collect();
         record.tags.extend(tags);
-        seal::write(&path, record, self.store.synced)
+        seal::write(&path, record, self.store.synced)?;
+        if self.store.synced {
+            seal::sync(&self.folder)?;
+        }
+        // Whoever still has this value holds nothing up.
+        let _ = self.lock.unlock();
+        Ok(())
     }
 }
 

@@ -197,12 +197,13 @@ impl Attention {
         let (batch, queries, keys) = (q.size()[0], q.size()[2], k.size()[2]);
         let stacked = [batch, self.n_kv_heads, self.n_heads / self.n_kv_heads * queries, -1];
         let whole = [batch, self.n_heads, queries, -1];
-        let scores = q.f_reshape(stacked)?.f_matmul(&k.f_transpose(2, 3)?)?.f_mul_scalar(self.score_scale)?;
-        let scores = scores.f_view([batch, self.n_heads, queries, keys])?;
-        let scores = match mask.allowed() {
-            Some(allowed) => scores.f_masked_fill(&allowed.f_logical_not()?, f64::NEG_INFINITY)?,
-            None => scores,
-        };
+        // Scores are the biggest values of a pass: queries are scaled in their place, and nobody has seen them yet.
+        let q = q.f_mul_scalar(self.score_scale)?;
+        let mut scores =
+            q.f_reshape(stacked)?.f_matmul(&k.f_transpose(2, 3)?)?.f_view([batch, self.n_heads, queries, keys])?;
+        if let Some(allowed) = mask.allowed() {
+            let _ = scores.f_masked_fill_(&allowed.f_logical_not()?, f64::NEG_INFINITY)?;
+        }
         let scores = tap.at(Site::ATTN_SCORES, scores)?;
         let pattern = scores.f_softmax(-1, wide(scores.kind()))?.f_to_kind(v.kind())?;
         let pattern = tap.at(Site::PATTERN, pattern)?;

@@ -175,7 +175,10 @@ impl FactoredMatrix {
     /// The product at these columns, in this order: `[…, rows, chosen]`.
     pub fn select_columns(&self, columns: &[i64]) -> Result<Self> {
         let places = places("column", columns, self.columns(), &self.b)?;
-        Ok(Self { a: self.a.shallow_clone(), b: self.b.f_index_select(-1, &places)? })
+        Ok(Self {
+            a: self.a.shallow_clone(),
+            b: self.b.f_transpose(-1, -2)?.f_index_select(-2, &places)?.f_transpose(-1, -2)?,
+        })
     }
 
     fn same_kind(&self, other: &Tensor) -> Result<()> {

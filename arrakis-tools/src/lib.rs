@@ -34,6 +34,7 @@
 mod attention;
 mod causal_tracing;
 mod circuit;
+mod columns;
 mod corpus_pass;
 mod factored_matrix;
 mod feature;

@@ -3,6 +3,7 @@
 use arrakis_core::{Axis, Error, Grid, Model, NormKind, Ranking, Result, Weight, answer};
 use tch::{Kind, Tensor};
 
+use crate::columns::columns;
 use crate::gap;
 
 /// Columns of the unembedding that are held in double at once.
@@ -28,7 +29,7 @@ pub(crate) fn of(model: &dyn Model, directions: &Tensor) -> Result<Tensor> {
 /// `[d_model, id]` in double.
 pub(crate) fn folded(model: &dyn Model, ids: &[i64]) -> Result<Tensor> {
     let ids = Tensor::f_from_slice(ids)?.f_to_device(model.device())?;
-    let columns = model.weight(Weight::U.global())?.f_index_select(1, &ids)?.f_to_kind(Kind::Double)?;
+    let columns = columns(&model.weight(Weight::U.global())?, &ids)?;
     let weighted = match model.weight_if_any(Weight::LN_FINAL_W.global())? {
         Some(weight) => columns.f_mul(&weight.f_to_kind(Kind::Double)?.f_unsqueeze(1)?)?,
         None => columns,

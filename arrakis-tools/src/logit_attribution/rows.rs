@@ -3,6 +3,7 @@
 use arrakis_core::{Model, PosSlice, Result, Tokens, Weight};
 use tch::{Kind, Tensor};
 
+use crate::columns::columns;
 use crate::index;
 
 /// One position of each row, checked.
@@ -65,7 +66,7 @@ pub(crate) fn difference(logits: &Tensor, answer: &Tensor, wrong: Option<&Tensor
 /// The unembedding of `answer` less that of `wrong`, ids of each row (`[batch]`): `[batch, d_model]`, in double.
 pub(crate) fn direction(model: &dyn Model, answer: &Tensor, wrong: Option<&Tensor>) -> Result<Tensor> {
     let unembed = model.weight(Weight::U.global())?;
-    let column = |ids: &Tensor| unembed.f_index_select(1, ids)?.f_to_kind(Kind::Double)?.f_transpose(0, 1);
+    let column = |ids: &Tensor| -> Result<Tensor> { Ok(columns(&unembed, ids)?.f_transpose(0, 1)?) };
     Ok(match wrong {
         Some(wrong) => column(answer)?.f_sub(&column(wrong)?)?,
         None => column(answer)?,

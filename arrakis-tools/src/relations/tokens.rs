@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{decomposed, queries_and_keys};
 use crate::circuit::{embedded, unembedded};
+use crate::columns::columns;
 use crate::{Circuit, FactoredMatrix, HeadPlace, Svd, gap, index};
 
 /// Shows which tokens lie furthest along the singular directions of a head's circuit, on its left and on its right.
@@ -176,7 +177,7 @@ pub(super) fn ends_of_form(
     let rows = |ids: &[i64]| embedding.f_index_select(0, &places(ids)?)?.f_to_kind(Kind::Double);
     let right = match circuit {
         Circuit::Qk => rows(right)?.f_transpose(0, 1)?,
-        Circuit::Ov => model.weight(Weight::U.global())?.f_index_select(1, &places(right)?)?.f_to_kind(Kind::Double)?,
+        Circuit::Ov => columns(&model.weight(Weight::U.global())?, &places(right)?)?,
     };
     Ok((rows(left)?, right))
 }

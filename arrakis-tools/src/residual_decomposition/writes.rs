@@ -6,6 +6,7 @@ use arrakis_core::{
 use tch::{Kind, Tensor};
 
 use super::{Decomposition, StreamPlace, Sublayers};
+use crate::logit_attribution::rows;
 use crate::written::component_label;
 use crate::{index, reduce};
 
@@ -222,12 +223,7 @@ impl<'a> ResidualWrites<'a> {
     /// What each part adds to the logit of `answer` less that of `wrong`, ids of each row (`[batch]`), through the
     /// final norm with its scale held (TransformerLens' `logit_attrs`): `[component, batch, pos]`.
     pub fn logit_attrs(&self, parts: &Decomposition, answer: &Tensor, wrong: Option<&Tensor>) -> Result<Tensor> {
-        let unembed = self.model.weight(Weight::U.global())?;
-        let column = |ids: &Tensor| unembed.f_index_select(1, ids)?.f_to_kind(Kind::Double)?.f_transpose(0, 1);
-        let direction = match wrong {
-            Some(wrong) => column(answer)?.f_sub(&column(wrong)?)?,
-            None => column(answer)?,
-        };
+        let direction = rows::direction(self.model, answer, wrong)?;
         Ok(Tensor::f_einsum("cbpm,bm->cbp", &[&self.apply_ln(parts)?.stack, &direction], None::<&[i64]>)?)
     }
 

@@ -6,97 +6,28 @@ use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Asked, Bench, Error, Log, Record, Status};
 use arrakis_core::print::Room;
-use arrakis_core::{
-    Answer, Axis, Context, Dims, Draw, Grid, HookPoint, Host, Model, NormKind, Output, Pass, Residual, Result, Stack,
-    Tool, WeightPoint, register_tools,
-};
+use arrakis_core::{Answer, Axis, Context, Draw, Grid, Host, Result, Stack, Tool, register_tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-/// A model that only says what it is.
-struct Named(Dims);
-
-impl Named {
-    fn new() -> Self {
-        Self(Dims {
-            family: "named".into(),
-            n_layers: 1,
-            n_heads: 1,
-            n_kv_heads: 1,
-            d_model: 1,
-            d_head: 1,
-            d_mlp: 1,
-            vocab: 1,
-            context: 1,
-            norm: NormKind::Layer,
-            norm_eps: 0.0,
-            residual: Residual::Serial,
-        })
-    }
-}
-
-fn refuse<T>() -> Result<T> {
-    Err(arrakis_core::Error::NoTokenizer)
-}
-
-impl Model for Named {
-    fn dims(&self) -> &Dims {
-        &self.0
-    }
-    fn kind(&self) -> Kind {
-        Kind::Float
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
-    }
-    fn points(&self) -> &[HookPoint] {
-        &[]
-    }
-    fn forward(&self, _: Pass<'_>) -> Result<Output> {
-        refuse()
-    }
-    fn unembed(&self, _: &Tensor) -> Result<Tensor> {
-        refuse()
-    }
-    fn weights(&self) -> Vec<WeightPoint> {
-        Vec::new()
-    }
-    fn weight(&self, _: WeightPoint) -> Result<Tensor> {
-        refuse()
-    }
-    fn with_weights(&self, _: Vec<(WeightPoint, Tensor)>) -> Result<Box<dyn Model>> {
-        refuse()
-    }
-    fn encode(&self, _: &str) -> Result<Vec<i64>> {
-        refuse()
-    }
-    fn token_id(&self, _: &str) -> Result<i64> {
-        refuse()
-    }
-    fn decode(&self, _: &[i64]) -> Result<String> {
-        refuse()
-    }
-    fn digest(&self) -> Result<String> {
-        Ok("0".repeat(64))
-    }
-}
+use crate::named::{Named, refuse};
 
 /// Draws random numbers, or does what a broken tool does.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Numbers {
+pub(crate) struct Numbers {
     /// How many.
-    count: usize,
+    pub(crate) count: usize,
     /// What goes wrong, if anything.
     #[serde(default)]
-    trouble: Trouble,
+    pub(crate) trouble: Trouble,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Trouble {
+pub(crate) enum Trouble {
     #[default]
     None,
     Error,
@@ -166,7 +97,7 @@ fn json_of(answer: &Answer) -> Value {
     answer.split().unwrap().0
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -174,7 +105,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 /// Writes a record as the bench does, with its digest at the end.
-fn write_record(path: &Path, record: &Record) {
+pub(crate) fn write_record(path: &Path, record: &Record) {
     let text = serde_json::to_string_pretty(record).unwrap();
     let body = text.strip_suffix("\n}").unwrap();
     let digest = blake3::hash(body.as_bytes()).to_hex();

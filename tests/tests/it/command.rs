@@ -60,7 +60,10 @@ fn help_is_a_result_and_nonsense_a_usage_error() {
     let nowhere = PathBuf::from("nowhere");
     let ended = arrakis(&nowhere, &["--help"]);
     assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    for verb in ["model", "tools", "ask", "cache", "generate", "patch", "profile", "parity", "demo"] {
+    for verb in [
+        "model", "tools", "ask", "cache", "generate", "patch", "profile", "parity", "run", "rerun", "sweep", "log",
+        "demo",
+    ] {
         assert!(ended.out.contains(&format!("\n  {verb}  ")), "{verb}");
         assert_eq!(arrakis(&nowhere, &[verb, "--help"]).status, 0, "{verb}");
     }

@@ -17,6 +17,8 @@ mod generation;
 mod graph;
 mod hypothesis;
 mod laws;
+mod log;
+mod named;
 mod plan;
 mod planted;
 mod print;

@@ -151,6 +151,27 @@ def bootstrap():
             yield case
 
 
+def bootstrap_of_two():
+    rng = np.random.default_rng(10)
+    control, treatment = rng.normal(0, 1, 9), rng.exponential(1, 14)
+    count, seed = 199, 12
+    draws = np.random.default_rng(seed)
+    drawn = [draws.integers(0, len(sample), (count, len(sample))) for sample in (control, treatment)]
+
+    def difference(control, treatment, axis):
+        return np.mean(treatment, axis=axis) - np.mean(control, axis=axis)
+
+    case = {"control": numbers(control), "treatment": numbers(treatment), "resamples": [part.tolist() for part in drawn],
+            "call": "scipy.stats.bootstrap((control, treatment), difference of means, n_resamples=199, method=.., "
+                    "confidence_level=0.95)"}
+    for method in ("percentile", "BCa"):
+        found = stats.bootstrap(
+            (control, treatment), difference, n_resamples=count, method=method, rng=np.random.default_rng(seed))
+        assert np.array_equal(found.bootstrap_distribution, difference(control[drawn[0]], treatment[drawn[1]], axis=-1))
+        case[method] = list(found.confidence_interval)
+    yield case
+
+
 def clopper_pearson():
     for successes, trials in [(0, 10), (10, 10), (1, 3), (3, 10), (50, 100), (1, 1), (5000, 10000), (499_000, 1_000_000),
                               (3, 1_000_000)]:
@@ -178,7 +199,7 @@ def corrections():
 
 
 def main():
-    makers = (welch, paired, mann_whitney, permutation, sign_flip, bootstrap, clopper_pearson, corrections)
+    makers = (welch, paired, mann_whitney, permutation, sign_flip, bootstrap, bootstrap_of_two, clopper_pearson, corrections)
     reference = {"scipy": scipy.__version__, "numpy": np.__version__, "statsmodels": statsmodels.__version__}
     reference["sets"] = {name: [numbers(control), numbers(treatment)] for name, (control, treatment) in sets().items()}
     reference |= {maker.__name__: list(maker()) for maker in makers}

@@ -96,6 +96,11 @@ impl Hypothesis {
             Alternative::Less => below,
         }
     }
+
+    /// The least p-value where the rarest of all outcomes has that probability.
+    fn least_p(&self, rarest: f64) -> f64 {
+        if self.alternative == Alternative::TwoSided { (2.0 * rarest).min(1.0) } else { rarest }
+    }
 }
 
 fn invalid(what: impl Into<String>, why: impl Into<String>) -> crate::Error {

@@ -19,9 +19,9 @@ pub use spent::{Row, Spent};
 
 /// What runs of a model cost; several runs add up.
 ///
-/// The model is timed between one hook point and the next, and what lies between is the component that ends there: `q`
-/// from the norm to `attn.hook_q`, and so on. Watched are only points that exist anyhow, so the model computes what it
-/// would compute without a profile, to the bit, and norms and attention stay fused: scores, pattern and z are one row,
+/// The model is timed between one hook point and the next, and what lies between is the component that ends there: `out`
+/// from `attn.hook_z` to `hook_attn_out`, and so on. Watched are only points that exist anyhow, so the model computes what
+/// it would compute without a profile, to the bit, and norms and attention stay fused: scores, pattern and z are one row,
 /// `attention`, unless the run itself watches them or the profile goes [step by step](Profile::step_by_step).
 ///
 /// - **Time** is wall time, and processor time of all threads of this process, whoever's they are. What no pass took is

@@ -25,7 +25,8 @@ pub trait Hooks {
 
     /// Tells that what ends at `point` is computed, whether or not the value there was shown.
     ///
-    /// For those who measure: a fused norm shows nothing, and says when it is over. A model never has to tell.
+    /// For those who measure: a fused norm shows nothing, and says when it is over; queries, keys and values are made
+    /// together, and `attn.hook_v` ends all three. A model never has to tell.
     fn passed(&mut self, point: HookPoint) {
         let _ = point;
     }

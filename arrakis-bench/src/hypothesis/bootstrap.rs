@@ -36,8 +36,7 @@ impl Hypothesis {
         statistic: impl Fn(&[f64], &[f64]) -> f64,
     ) -> Result<Bootstrap> {
         self.check()?;
-        let drawn = self.drawn([control, treatment]);
-        made([control, treatment], drawn, &|[control, treatment]| statistic(control, treatment))
+        Bootstrap::on_two(control, treatment, self.drawn([control, treatment]), statistic)
     }
 
     /// Places drawn with replacement, one list for each set of samples.
@@ -57,6 +56,17 @@ impl Bootstrap {
         statistic: impl Fn(&[f64]) -> f64,
     ) -> Result<Self> {
         made([samples], resamples.into_iter().map(|places| [places]), &|[samples]| statistic(samples))
+    }
+
+    /// The bootstrap of two independent sets of samples on given resamples: pairs of lists of places.
+    pub fn on_two(
+        control: &Samples,
+        treatment: &Samples,
+        resamples: impl IntoIterator<Item = [Vec<usize>; 2]>,
+        statistic: impl Fn(&[f64], &[f64]) -> f64,
+    ) -> Result<Self> {
+        let statistic = |[control, treatment]: [&[f64]; 2]| statistic(control, treatment);
+        made([control, treatment], resamples.into_iter(), &statistic)
     }
 
     /// The interval between quantiles of the replicates: simple, and too narrow for few samples or skewed statistics.

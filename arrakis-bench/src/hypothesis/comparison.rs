@@ -61,6 +61,7 @@ pub struct Comparison {
 }
 
 /// What only the test itself knows of a [`Comparison`].
+#[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) test: Test,
     pub(super) statistic: f64,

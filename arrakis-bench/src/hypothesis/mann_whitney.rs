@@ -6,7 +6,7 @@ use super::samples::Samples;
 use super::{Hypothesis, rank_biserial};
 use crate::{Error, Result};
 
-/// Up to this many samples on one side the distribution is counted out, as SciPy does.
+/// Up to this many samples on one side the distribution is counted out, as `scipy.stats.mannwhitneyu` does.
 const FEW: usize = 8;
 /// Pairs of samples up to which the counts fit into 128 bits and are quickly made.
 const PAIRS: usize = 1_000_000;
@@ -38,8 +38,8 @@ impl Hypothesis {
         let found = Found {
             test: Test::MannWhitney { exact },
             statistic: u,
-            p: self.p(below, above).min(1.0),
-            least_p: exact.then(|| self.p(1.0, 1.0 / arrangements(a, b))),
+            p: self.p(below, above),
+            least_p: exact.then(|| self.least_p(1.0 / arrangements(a, b))),
             interval: None,
             effect: rank_biserial(control, treatment)?,
         };
@@ -64,10 +64,10 @@ impl Ranks {
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (mut rank_sum, mut ties, mut before) = (0.0, 0.0, 0.0);
         // -0 and 0 are one number, which `total_cmp` puts side by side.
-        for equal in all.chunk_by(|a, b| a.0 == b.0) {
+        for equal in all.chunk_by(|a, b| a.0 - b.0 == 0.0) {
             let count = equal.len() as f64;
             let treated = equal.iter().filter(|(_, treated)| *treated).count() as f64;
-            rank_sum += treated * (before + (count + 1.0) / 2.0);
+            rank_sum += treated * (before + f64::midpoint(count, 1.0));
             ties += count.powi(3) - count;
             before += count;
         }

@@ -166,7 +166,7 @@ impl Hypothesis {
             test,
             statistic: tails.observed,
             p: self.p(share(tails.below), share(tails.above)),
-            least_p: Some(self.p(1.0, 1.0 / all as f64).min(self.p(1.0 / all as f64, 1.0))),
+            least_p: Some(self.least_p(1.0 / all as f64)),
             interval: None,
             effect,
         }

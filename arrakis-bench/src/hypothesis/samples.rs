@@ -109,7 +109,7 @@ pub(super) fn mean(values: &[f64]) -> f64 {
 }
 
 pub(super) fn constant(values: &[f64]) -> bool {
-    values.windows(2).all(|pair| pair[0] == pair[1])
+    values.windows(2).all(|pair| pair[0] - pair[1] == 0.0)
 }
 
 pub(super) fn range(values: &[f64]) -> (f64, f64) {

@@ -29,11 +29,20 @@ pub(super) struct Timed<'a> {
     last: Clock,
     /// The data of the value seen last: a value that passes several points is counted once.
     counted: *const c_void,
-    /// Whether scores were shown in this block, and what each head writes.
-    scored: bool,
-    written: bool,
+    met: Met,
     /// What the inner hooks give in place of attention or MLP in this block.
     given: [Option<Tensor>; 2],
+}
+
+/// What was met in a block.
+#[derive(Default)]
+struct Met {
+    /// That queries, keys and values were made.
+    projection: bool,
+    /// Scores, which fused attention does not show.
+    scores: bool,
+    /// What each head writes.
+    result: bool,
 }
 
 impl Shape {
@@ -63,8 +72,7 @@ impl<'a> Timed<'a> {
             memory: Memory::open(),
             last: Clock::now(),
             counted: std::ptr::null(),
-            scored: false,
-            written: false,
+            met: Met::default(),
             given: [None, None],
         }
     }
@@ -80,15 +88,21 @@ impl<'a> Timed<'a> {
     fn count(&mut self, point: HookPoint, value: &Tensor) {
         let numbers = value.numel() as u64;
         let keys = (self.shape.seen + self.shape.pos).unsigned_abs();
-        let flops = component::flops(point.site, numbers, keys, !self.scored, self.written, self.dims);
-        let data = value.data_ptr().cast_const();
-        let bytes = if data == self.counted { 0 } else { numbers * value.kind().elt_size_in_bytes() as u64 };
-        self.counted = data;
-        self.lap(point.layer, component(point.site, !self.scored), flops, bytes);
+        let mut flops = component::flops(point.site, numbers, keys, !self.met.scores, self.met.result, self.dims);
+        let (mut bytes, data) = (numbers * value.kind().elt_size_in_bytes() as u64, value.data_ptr().cast_const());
         match point.site {
-            Site::RESID_PRE => (self.scored, self.written) = (false, false),
-            Site::ATTN_SCORES => self.scored = true,
-            Site::RESULT => self.written = true,
+            Site::Q | Site::K | Site::V if self.met.projection => bytes = 0,
+            // The model did not tell when they were made.
+            Site::Z if !self.met.projection => flops += component::projection(self.shape.positions(), self.dims),
+            _ if data == self.counted => bytes = 0,
+            _ => {}
+        }
+        self.counted = data;
+        self.lap(point.layer, component(point.site, !self.met.scores), flops, bytes);
+        match point.site {
+            Site::RESID_PRE => self.met = Met::default(),
+            Site::ATTN_SCORES => self.met.scores = true,
+            Site::RESULT => self.met.result = true,
             _ => {}
         }
     }
@@ -144,10 +158,19 @@ impl Hooks for Timed<'_> {
     }
 
     fn passed(&mut self, point: HookPoint) {
-        let numbers = point.shape(self.dims, self.shape.batch, self.shape.pos).iter().product::<i64>().unsigned_abs();
-        let shown = self.inner.watches(point);
-        let bytes = if shown { 0 } else { numbers * self.shape.kind.elt_size_in_bytes() as u64 };
-        self.lap(point.layer, component(point.site, true), 0, bytes);
+        let positions = self.shape.positions();
+        let (numbers, flops) = match point.site {
+            Site::V => (component::projected(positions, self.dims), component::projection(positions, self.dims)),
+            // What was shown is counted already.
+            _ if self.inner.watches(point) => (0, 0),
+            _ => {
+                let shape = point.shape(self.dims, self.shape.batch, self.shape.pos);
+                (shape.iter().product::<i64>().unsigned_abs(), 0)
+            }
+        };
+        self.met.projection |= point.site == Site::V;
+        let bytes = numbers * self.shape.kind.elt_size_in_bytes() as u64;
+        self.lap(point.layer, component(point.site, true), flops, bytes);
         self.inner.passed(point);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 
 /// What is logged as the parameters of the run.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-struct Passes {
+struct Profiling {
     prompt: Prompt,
     passes: u32,
     warm_up: u32,
@@ -52,7 +52,7 @@ struct Passes {
     packed: bool,
 }
 
-impl Tool for Passes {
+impl Tool for Profiling {
     const NAME: &'static str = "profile.passes";
     type Output = Profile;
 
@@ -80,7 +80,7 @@ impl Arguments {
         let model = if self.packed { model.packed()? } else { model };
         let (passes, warm_up, steps, packed) = (self.passes, self.warm_up, self.steps, self.packed);
         let bench = options.bench(&model, &self.model, console);
-        let asked = bench.run(&Passes { prompt, passes, warm_up, steps, packed })?;
+        let asked = bench.run(&Profiling { prompt, passes, warm_up, steps, packed })?;
         let profile = asked.answer.clone();
         let asked = asked.map(Answer::from);
         if self.json {

@@ -29,6 +29,12 @@ fn a_verdict_says_what_was_found_and_what_was_not() {
     let found = Hypothesis::default().permutation(&samples(&[1.0, 2.0]), &samples(&[3.0, 4.0])).unwrap();
     assert_eq!(found.test, Test::Permutation(Arrangements::All(6)));
     insta::assert_snapshot!(found, @"no difference is shown at level 0.05, which does not show that there is none: permuted statistic = 2 among all 6 arrangements, p = 0.3333 (so few samples cannot give a p below 0.3333; draw more); mean 3.5 of 2 against 1.5 of 2, difference 2; Cohen's d 2.828");
+    // The rarest order of two and two is one of six, on whichever side it is looked for.
+    for alternative in [Alternative::Greater, Alternative::Less] {
+        let one_sided = Hypothesis { alternative, ..Hypothesis::default() };
+        let found = one_sided.mann_whitney(&samples(&[1.0, 2.0]), &samples(&[3.0, 4.0])).unwrap();
+        assert!((found.least_p.unwrap() - 1.0 / 6.0).abs() < 1e-15, "{found}");
+    }
     let interval = clopper_pearson(3, 10, 0.95).unwrap();
     insta::assert_snapshot!(interval.verdict(), @"0.3, 95 % Clopper-Pearson interval 0.06674 to 0.6525");
     let corrected = Correction::Holm.of([("a", 0.01), ("b", 0.04), ("c", 0.02)], 0.05).unwrap();

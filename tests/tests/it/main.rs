@@ -25,6 +25,7 @@ mod print;
 mod processing;
 mod profile;
 mod real_models;
+mod real_width;
 mod storage;
 mod sweep;
 mod tools;

@@ -128,11 +128,10 @@ fn intervals_and_corrections_are_those_of_scipy() {
         let middle = mean(values);
         values.iter().map(|value| (value - middle).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)
     };
+    let places = |resample: &Value| -> Vec<usize> { numbers(resample).iter().map(|place| *place as usize).collect() };
     let mut corrected = 0;
     for case in reference["bootstrap"].as_array().unwrap() {
         let samples = Samples::new(numbers(&case["samples"])).unwrap();
-        let places =
-            |resample: &Value| -> Vec<usize> { numbers(resample).iter().map(|place| *place as usize).collect() };
         let statistic: &dyn Fn(&[f64]) -> f64 = match case["statistic"].as_str().unwrap() {
             "mean" => &mean,
             "median" => &median,
@@ -152,6 +151,17 @@ fn intervals_and_corrections_are_those_of_scipy() {
             near(&what, interval.upper, number(&wanted[1]), PROBABILITY);
             corrected += 1;
         }
+    }
+    let case = &reference["bootstrap_of_two"][0];
+    let [control, treatment] = ["control", "treatment"].map(|name| Samples::new(numbers(&case[name])).unwrap());
+    let [controls, treatments] = [0, 1].map(|set| case["resamples"][set].as_array().unwrap().iter().map(places));
+    let pairs = controls.zip(treatments).map(|(control, treatment)| [control, treatment]);
+    let bootstrap = Bootstrap::on_two(&control, &treatment, pairs, |a, b| mean(b) - mean(a)).unwrap();
+    for (method, interval) in [("percentile", bootstrap.percentile(0.95)), ("BCa", bootstrap.bca(0.95))] {
+        let interval = interval.unwrap();
+        near(method, interval.lower, number(&case[method][0]), PROBABILITY);
+        near(method, interval.upper, number(&case[method][1]), PROBABILITY);
+        corrected += 1;
     }
     say(&format!("{corrected} bootstrap intervals agree with SciPy {}", reference["scipy"]));
 }

@@ -27,6 +27,8 @@ pub struct Experiment {
     /// Its exact text, comments included.
     pub source: &'static str,
     /// The version of its code: blake3 over its tokens, so that a comment keeps it and a token changes it.
+    ///
+    /// Of the function alone: what it calls is in the digest of the program, which is in the key of a run.
     pub version: &'static str,
     #[doc(hidden)]
     pub schema: fn() -> Value,

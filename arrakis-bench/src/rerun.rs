@@ -33,15 +33,16 @@ impl Record {
         let of_crate: Vec<&&'static Experiment> = named.iter().filter(same_crate).collect();
         match &of_crate[..] {
             [only] => Ok(Some(only)),
-            several => match several.iter().copied().find(same_code) {
-                Some(found) => Ok(Some(found)),
-                None => Err(Error::Elsewhere {
-                    id: self.id.clone(),
-                    name: self.name.clone(),
-                    owner: self.owner.clone().unwrap_or_else(|| "an unknown crate".into()),
-                    program: self.environment.program.clone().unwrap_or_else(|| "an unknown program".into()),
-                }),
-            },
+            [] => Err(Error::Elsewhere {
+                id: self.id.clone(),
+                name: self.name.clone(),
+                owner: self.owner.clone().unwrap_or_else(|| "an unknown crate".into()),
+                program: self.environment.program.clone().unwrap_or_else(|| "an unknown program".into()),
+            }),
+            several => several.iter().copied().find(same_code).map(|found| Some(*found)).ok_or_else(|| {
+                let why = format!("{} experiments are called `{}`, and none has its code", several.len(), self.name);
+                Error::NoRerun { id: self.id.clone(), why }
+            }),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Studies: one tool or experiment under many parameters, each a run, all of them the parts of one.
 
 mod cells;
+mod numbers;
 mod table;
+mod team;
 mod work;
 
 use std::fs;
@@ -13,7 +15,8 @@ use serde_json::{Map, Value};
 use crate::{Error, Result};
 
 pub use cells::Cell;
-pub use work::{Studied, Workers};
+pub use team::Workers;
+pub use work::Studied;
 
 /// One tool or experiment, and the parameters under which it is to be run.
 ///

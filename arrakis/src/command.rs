@@ -74,7 +74,24 @@ const PLUGGED: Plugged<'static> = Plugged { load: &load::checkpoint, draw: Some(
 #[error("{0}")]
 struct Usage(String);
 
-/// The whole command as a process: the `main` of a program of one's own, too, whose experiments it then knows.
+/// The whole command as a process; as the `main` of a program of one's own, it knows the program's experiments too.
+///
+/// ```no_run
+/// use arrakis::core::loss_by_row;
+/// use arrakis::prelude::*;
+///
+/// /// The loss of a text without a head.
+/// #[experiment]
+/// fn loss_without(bench: &Bench, prompt: Prompt, layer: usize, head: usize) -> Result<f64> {
+///     let tokens = prompt.tokens(bench.model())?;
+///     let trace = bench.model().trace(&tokens).edit(Site::Z.at(layer), edit::head(head, edit::zero()));
+///     Ok(loss_by_row(trace.run()?.logits()?, &tokens)?.f_mean(Kind::Double)?.f_double_value(&[])?)
+/// }
+///
+/// fn main() {
+///     arrakis::main() // program run loss_without prompt='Once upon a time' layer=3 head=1 --model MODEL
+/// }
+/// ```
 pub fn main() -> ! {
     crate::process::keep_big_blocks();
     let status = {

@@ -1,17 +1,18 @@
-//! The work of a study: its cells run one after another, or by several workers that each have a model.
+//! The work of a study: its cells are run, and make one table.
 
-use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use arrakis_core::{Answer, Draw, Error as CoreError, Host, Model, Part, number};
+use arrakis_core::{Answer, Error as CoreError};
 use serde_json::Value;
 
 use super::Study;
 use super::cells::Cell;
+use super::numbers::numbers;
 use super::table::Measured;
-use crate::{Asked, Bench, Error, Kept, Log, Result, Subject, json};
+use super::team::{Team, Told, Workers};
+use crate::{Asked, Bench, Error, Result, Subject, json};
 
 /// What a study gave.
 #[derive(Debug, Clone)]
@@ -22,16 +23,6 @@ pub struct Studied {
     pub recalled: usize,
     /// Each cell that failed, with its error.
     pub failed: Vec<(String, String)>,
-}
-
-/// Several cells at once.
-pub struct Workers<'a> {
-    /// How many.
-    pub count: NonZero<usize>,
-    /// Loads the model of a worker, which is the one of the bench: a model serves one thread.
-    pub load: &'a (dyn Fn() -> arrakis_core::Result<Box<dyn Model>> + Sync),
-    /// Who draws the answers of the workers, if anybody does.
-    pub draw: Option<&'a (dyn Draw + Sync)>,
 }
 
 impl Study {
@@ -86,42 +77,34 @@ impl Study {
 }
 
 /// The cells at work, shared by the workers.
-struct Work<'a> {
-    study: &'a Study,
+pub(super) struct Work<'a> {
+    pub(super) study: &'a Study,
     cells: &'a [Cell],
     next: AtomicUsize,
-    stop: AtomicBool,
+    pub(super) stop: AtomicBool,
 }
 
 /// A cell that was run.
-struct Done {
+pub(super) struct Done {
     numbers: Vec<(String, f64)>,
     recalled: bool,
 }
 
-/// What a worker tells.
-enum Told {
-    Done(usize, Result<Done>),
-    Line(String),
-    /// It cannot work at all.
-    Lost(Error),
-}
-
 impl Work<'_> {
-    /// Runs all cells; the outcomes in the order of the cells.
+    /// Runs all cells, by several workers if there are any; the outcomes in the order of the cells.
     fn run(&self, bench: &Bench<'_>, workers: Option<&Workers<'_>>) -> Result<Vec<(usize, Result<Done>)>> {
         // Runs of their own, not calls of the whole.
         let mut parts = bench.clone();
         parts.running = None;
         parts.parent = bench.run_id();
-        let team = self.team(&parts)?;
+        let team = Team::of(&parts)?;
         let (sender, receiver) = channel();
         let mut outcomes = Vec::new();
         thread::scope(|scope| {
             if let Some(workers) = workers {
                 for _ in 1..workers.count.get().min(self.cells.len()) {
                     let (sender, team) = (sender.clone(), &team);
-                    scope.spawn(move || self.help(team, workers, &sender));
+                    scope.spawn(move || team.help(self, workers, &sender));
                 }
             }
             drop(sender);
@@ -158,30 +141,13 @@ impl Work<'_> {
         receiver.iter().try_for_each(hear)
     }
 
-    /// Works in a thread of its own.
-    fn help(&self, team: &Team, workers: &Workers<'_>, sender: &Sender<Told>) {
-        let tell = |told: Told| drop(sender.send(told));
-        tch::set_num_threads(team.threads);
-        let loaded = (workers.load)().and_then(|model| Ok((model.digest()?, model)));
-        let model = match loaded {
-            Ok((digest, model)) if digest == team.digest => model,
-            Ok((is, _)) => return tell(Told::Lost(team.other_model(&is))),
-            Err(error) => return tell(Told::Lost(error.into())),
-        };
-        let host = Far { sender, stop: &self.stop };
-        let bench = team.bench(&*model, &host, workers.draw);
-        while let Some(place) = self.take() {
-            tell(Told::Done(place, self.cell(&bench, place)));
-        }
-    }
-
     /// The next cell that nobody has taken.
-    fn take(&self) -> Option<usize> {
+    pub(super) fn take(&self) -> Option<usize> {
         let place = self.next.fetch_add(1, Ordering::Relaxed);
         (place < self.cells.len() && !self.stop.load(Ordering::Relaxed)).then_some(place)
     }
 
-    fn cell(&self, bench: &Bench<'_>, place: usize) -> Result<Done> {
+    pub(super) fn cell(&self, bench: &Bench<'_>, place: usize) -> Result<Done> {
         let cell = &self.cells[place];
         let bench = match cell.seed {
             Some(seed) => bench.clone().seed(seed),
@@ -189,102 +155,5 @@ impl Work<'_> {
         };
         let asked = bench.perform(&self.study.name, Value::Object(cell.parameters.clone()))?;
         Ok(Done { numbers: numbers(&asked), recalled: asked.reused })
-    }
-
-    fn team(&self, bench: &Bench<'_>) -> Result<Team> {
-        Ok(Team {
-            digest: bench.model().digest()?,
-            threads: tch::get_num_threads(),
-            study: self.study.name.clone(),
-            name: bench.name.clone(),
-            log: bench.log().cloned(),
-            seed: bench.seed,
-            memory_limit: bench.context().memory_limit(),
-            reuse: bench.reuse,
-            parent: bench.parent.clone(),
-        })
-    }
-}
-
-/// What the benches of all workers have in common.
-struct Team {
-    digest: String,
-    threads: i32,
-    study: String,
-    name: Option<String>,
-    log: Option<Log>,
-    seed: u64,
-    memory_limit: Option<u64>,
-    reuse: bool,
-    parent: Option<String>,
-}
-
-impl Team {
-    fn bench<'b>(&self, model: &'b dyn Model, host: &'b dyn Host, draw: Option<&'b (dyn Draw + Sync)>) -> Bench<'b> {
-        let mut bench = Bench::new(model).seed(self.seed).host(host).reuse(self.reuse);
-        bench.name.clone_from(&self.name);
-        bench.parent.clone_from(&self.parent);
-        bench = match &self.log {
-            Some(log) => bench.logged(log.clone()),
-            None => bench.unlogged(),
-        };
-        if let Some(draw) = draw {
-            bench = bench.draw(draw);
-        }
-        match self.memory_limit {
-            Some(bytes) => bench.memory_limit(bytes),
-            None => bench,
-        }
-    }
-
-    fn other_model(&self, is: &str) -> Error {
-        let why = format!("a worker loaded another model: its digest is {is}, and the bench's {}", self.digest);
-        Error::Study { name: self.study.clone(), why }
-    }
-}
-
-/// The host of a worker, which tells the leader.
-struct Far<'a> {
-    sender: &'a Sender<Told>,
-    stop: &'a AtomicBool,
-}
-
-impl Host for Far<'_> {
-    fn log(&self, line: &str) {
-        let _ = self.sender.send(Told::Line(line.to_owned()));
-    }
-
-    fn cancelled(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// The numbers of a run: those of its result, and the last value of each metric.
-fn numbers(asked: &Asked<Kept>) -> Vec<(String, f64)> {
-    let mut numbers = Vec::new();
-    match &asked.answer {
-        Kept::Answer(answer) => numbers.extend(answer.parts().filter_map(|(name, part)| match part {
-            Part::Number(number) => Some((name.to_owned(), *number)),
-            _ => None,
-        })),
-        Kept::Json(value) => leaves("", value, &mut numbers),
-    }
-    numbers.extend(asked.record.metrics.iter().map(|metric| (metric.name.clone(), metric.value)));
-    numbers
-}
-
-/// The numbers within objects, by their path.
-fn leaves(path: &str, value: &Value, numbers: &mut Vec<(String, f64)>) {
-    match value {
-        Value::Object(object) => object.iter().for_each(|(name, value)| {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            leaves(&path, value, numbers);
-        }),
-        Value::Number(_) | Value::String(_) => {
-            if let Ok(number) = number::from_value(value) {
-                numbers.push((if path.is_empty() { "result" } else { path }.to_owned(), number));
-            }
-        }
-        _ => {}
     }
 }

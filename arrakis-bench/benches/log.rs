@@ -20,9 +20,9 @@ fn main() {
         return;
     }
     let here = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on the disk");
-    let plain = times(here.path().join("plain").as_path(), Log::open, RUNS);
+    let plain = times(Log::open(here.path().join("plain")), RUNS);
     report("logging a run", &plain);
-    let synced = times(here.path().join("synced").as_path(), |folder| Log::open(folder).synced(), RUNS / 50);
+    let synced = times(Log::open(here.path().join("synced")).synced(), RUNS / 50);
     report("logging a run, on the disk before it goes on", &synced);
 
     let log = || Log::open(here.path().join("plain"));
@@ -55,10 +55,10 @@ fn main() {
 }
 
 /// How long each of so many small runs takes: five parameters, three metrics, a result.
-fn times(folder: &Path, log: impl Fn(&Path) -> Log, runs: u64) -> Vec<Duration> {
+fn times(log: Log, runs: u64) -> Vec<Duration> {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/gpt2");
     let model = load(&checkpoint.to_string_lossy(), &LoadOptions::default()).expect("the golden model");
-    let bench = Bench::new(&model).logged(log(folder));
+    let bench = Bench::new(&model).logged(log);
     let run = |number: u64| {
         let parameters =
             json!({ "layer": number % 12, "head": number % 7, "rate": 0.1, "text": "a text", "number": number });

@@ -1,16 +1,12 @@
 //! The bench: a model, tools asked of it, and a log of every run.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
 
-use arrakis_core::{Answer, Context, Draw, Host, Model, Silent, SweepPlan, Tool, tool};
-use serde_json::Value;
+use arrakis_core::{Context, Draw, Host, Model, Silent};
 
-use crate::conduct::guarded;
-use crate::running::{Running, digest_of_answer};
-use crate::{Call, Error, Log, Record, Result, Status, Subject, json, parameters};
+use crate::running::Running;
+use crate::{Log, Record};
 
 /// Where a bench logs unless it is told otherwise.
 pub const FOLDER: &str = "experiments";
@@ -166,98 +162,9 @@ impl<'a> Bench<'a> {
         self.log.as_ref()
     }
 
-    /// Asks a tool of this program; within an experiment it is a call of the run.
-    pub fn run<T: Tool>(&self, tool: &T) -> Result<Asked<T::Output>>
-    where
-        T::Output: Clone,
-    {
-        let subject = Subject::tool(T::NAME, json::to_value(tool)?);
-        let subject = match arrakis_core::tool(T::NAME) {
-            Ok(entry) => subject.owner(entry.owner()),
-            Err(_) => subject,
-        };
-        self.ask_as(subject, |cx| tool.run(cx), |output| output.clone().into())
-    }
-
-    /// The parameters of a tool with every default filled in, without asking; the errors are those of [`ask`](Self::ask).
-    pub fn complete(name: &str, parameters: Value) -> Result<Value> {
-        Ok(parameters::complete(tool(name)?, parameters)?)
-    }
-
-    /// Asks a tool by name; an error names an unknown tool or field, or every field that is missing.
-    ///
-    /// Within an experiment it is a call of the run. A bench that [reuses](Self::reuse) runs gives the answer of a run
-    /// with the same key where there is one.
-    pub fn ask(&self, name: &str, parameters: Value) -> Result<Asked<Answer>> {
-        let tool = tool(name)?;
-        let parameters = parameters::complete(tool, parameters)?;
-        let subject = Subject::tool(name, parameters.clone()).owner(tool.owner());
-        if self.running.is_none()
-            && let Some(reused) = self.recalled(&subject)?
-        {
-            return Ok(reused);
-        }
-        self.ask_as(subject, |cx| tool.ask(parameters, cx), Answer::clone)
-    }
-
-    /// What the first sweep of a tool would run, without running or logging it; none if the tool makes no sweep.
-    ///
-    /// What comes before the sweep is run, for the plan follows from it: a clean and a corrupted run, say. A tool that
-    /// works through its parts without a sweep is stopped at the first of them.
-    pub fn plan(&self, name: &str, parameters: Value) -> Result<Option<SweepPlan>> {
-        let tool = tool(name)?;
-        let parameters = parameters::complete(tool, parameters)?;
-        let host = Planning::default();
-        let outcome = guarded(name, || Ok(tool.ask(parameters, &self.context_for(&host).with_dry_run())?));
-        match outcome {
-            Err(Error::Core(arrakis_core::Error::Planned(plan))) => Ok(Some(*plan)),
-            Err(Error::Core(arrakis_core::Error::Cancelled)) | Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// The same bench, recording in a run at work.
     pub(crate) fn within(&self, running: Rc<Running<'a>>) -> Self {
         Self { running: Some(running), ..self.clone() }
-    }
-
-    /// The answer of a run that can stand for one of `subject`; one that cannot be read is told of and not used.
-    fn recalled(&self, subject: &Subject) -> Result<Option<Asked<Answer>>> {
-        let (Some(log), Some(record)) = (&self.log, self.reusable(subject)?) else { return Ok(None) };
-        match log.answer(&record.id) {
-            Ok(answer) => {
-                let folder = Some(log.run_folder(&record.id));
-                Ok(Some(Asked { answer, record, folder, reused: true }))
-            }
-            Err(error) => {
-                self.host.log(&format!("run {} is not reused: {error}", record.id));
-                Ok(None)
-            }
-        }
-    }
-
-    fn ask_as<T>(
-        &self,
-        subject: Subject,
-        ask: impl FnOnce(&Context<'_>) -> arrakis_core::Result<T>,
-        answer: impl FnOnce(&T) -> Answer,
-    ) -> Result<Asked<T>> {
-        let Some(running) = &self.running else {
-            return self.conduct(&subject, |bench| {
-                let value = ask(&bench.context())?;
-                bench.answer(&answer(&value))?;
-                Ok(value)
-            });
-        };
-        let mut record = self.record(&subject)?;
-        let start = Instant::now();
-        let outcome = guarded(&subject.name, || Ok(ask(&self.context())?));
-        let seconds = start.elapsed().as_secs_f64();
-        let digest = outcome.as_ref().ok().map(|value| digest_of_answer(&answer(value))).transpose()?;
-        let error = outcome.as_ref().err().map(ToString::to_string);
-        running.called(Call { tool: subject.name, parameters: subject.parameters, digest, error, seconds })?;
-        (record.status, record.seconds) = (Status::Completed, Some(seconds));
-        outcome.map(|answer| Asked { answer, record, folder: None, reused: false })
     }
 
     /// What a tool works with on this bench; random streams that it opens are recorded in the run at work.
@@ -266,7 +173,7 @@ impl<'a> Bench<'a> {
         self.context_for(self.listener())
     }
 
-    fn context_for<'b>(&self, host: &'b dyn Host) -> Context<'b>
+    pub(crate) fn context_for<'b>(&self, host: &'b dyn Host) -> Context<'b>
     where
         'a: 'b,
     {
@@ -275,21 +182,5 @@ impl<'a> Bench<'a> {
             Some(bytes) => context.with_memory_limit(bytes),
             None => context,
         }
-    }
-}
-
-/// Stops a tool at its first step: a sweep tells its plan before that.
-#[derive(Debug, Default)]
-struct Planning {
-    begun: Cell<bool>,
-}
-
-impl Host for Planning {
-    fn progress(&self, _: u64, _: u64) {
-        self.begun.set(true);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.begun.get()
     }
 }

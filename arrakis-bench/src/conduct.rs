@@ -36,7 +36,7 @@ impl<'a> Bench<'a> {
     pub fn conduct<T>(&self, subject: &Subject, work: impl FnOnce(&Bench<'a>) -> Result<T>) -> Result<Asked<T>> {
         let record = self.record(subject)?;
         let writing = self.log().map(|log| log.begin(&record)).transpose()?;
-        if writing.is_some() {
+        if writing.is_some() && record.environment.git.is_some() {
             git::start();
         }
         let folder = writing.as_ref().map(|writing| writing.folder().to_path_buf());
@@ -109,11 +109,7 @@ impl<'a> Bench<'a> {
     pub fn picture(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let running = self.at_work("picture")?;
         running.file(name, bytes)?;
-        running.note(|record| {
-            if !record.pictures.iter().any(|known| known == name) {
-                record.pictures.push(name.to_owned());
-            }
-        })
+        running.picture(name)
     }
 
     /// Stores the result of the run, of any type; NaN and infinities survive as strings.

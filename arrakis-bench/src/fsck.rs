@@ -1,57 +1,14 @@
 //! `fsck`: every byte of a log looked at, and any damage named.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::environment::digest_of_file;
 use crate::index::{self, INDEX};
 use crate::store::{self, LOCK, OBJECTS, inode, links};
 use crate::writing::{MAKING, RECORD, RESULT, TENSORS};
-use crate::{Error, Log, Record, Result, Status, edit, read_tensors, seal};
-
-/// What `fsck` found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fsck {
-    /// Runs that were looked at.
-    pub runs: usize,
-    /// Files of runs that were looked at.
-    pub files: usize,
-    /// Everything that is wrong.
-    pub damage: Vec<Damage>,
-}
-
-/// Something wrong in a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// What kind of damage.
-    pub kind: DamageKind,
-    /// What is wrong, in words.
-    pub why: String,
-}
-
-/// What kind of damage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DamageKind {
-    /// A file that is not as it was written.
-    Changed,
-    /// A file that is named and not there.
-    Missing,
-    /// A file that nobody names, or that was left behind half-written.
-    Stray,
-    /// A content of the store that no run has.
-    Unneeded,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.why)
-    }
-}
+use crate::{Damage, DamageKind, Error, Fsck, Log, Record, Result, Status, edit, read_tensors, seal};
 
 /// The work of one `fsck`.
 struct Looking<'a> {
@@ -116,15 +73,21 @@ impl Looking<'_> {
     fn run(&mut self, id: &str) -> Result<()> {
         let Fsck { runs, files, .. } = self.found;
         let damaged = self.found.damage.len();
-        self.look_at_run(id)?;
-        if self.found.damage.len() == damaged {
-            return Ok(());
-        }
         // A run that ended or went while it was looked at is looked at again, and then it stands still.
-        (self.found.runs, self.found.files) = (runs, files);
-        self.found.damage.truncate(damaged);
-        self.digests.clear();
-        if self.log.run_folder(id).exists() { self.look_at_run(id) } else { Ok(()) }
+        for last in [false, true] {
+            let looked = self.look_at_run(id);
+            let there = self.log.run_folder(id).exists();
+            if there && (last || (looked.is_ok() && self.found.damage.len() == damaged)) {
+                return looked;
+            }
+            (self.found.runs, self.found.files) = (runs, files);
+            self.found.damage.truncate(damaged);
+            self.digests.clear();
+            if !there {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn look_at_run(&mut self, id: &str) -> Result<()> {

@@ -4,10 +4,12 @@
 extern crate self as arrakis_bench;
 
 mod activations;
+mod ask;
 mod bench;
 pub mod command;
 mod compare;
 mod conduct;
+mod damage;
 mod diff;
 mod edit;
 mod environment;
@@ -47,11 +49,11 @@ pub use arrakis_macros::experiment;
 pub use bench::{Asked, Bench, FOLDER};
 pub use command::main;
 pub use compare::{Apart, Difference, compare_answers, compare_json, compare_tensors};
+pub use damage::{Damage, DamageKind, Fsck};
 pub use diff::{Change, Diff};
 pub use environment::{Environment, Git, PluginRecord, device_name, dtype_name};
 pub use error::{Error, Result};
 pub use experiment::{Experiment, Kept, experiment, experiments};
-pub use fsck::{Damage, DamageKind, Fsck};
 pub use index::Listing;
 pub use load::{Load, Wanted};
 pub use log::Log;

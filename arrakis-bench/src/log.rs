@@ -33,7 +33,7 @@ impl Log {
         Self { store: Store::new(folder.into()), index: Arc::default() }
     }
 
-    /// The same log, each of its files on the disk itself before the run goes on; a few times 10 ms for each run.
+    /// The same log, each of its files on the disk itself before the run goes on: some milliseconds for each run.
     #[must_use]
     pub fn synced(mut self) -> Self {
         self.store.synced = true;

@@ -31,8 +31,8 @@ pub(crate) fn page(log: &Log, record: &Record) -> Result<String> {
         section(&mut page, "Pictures", &pictures.join("\n"));
     }
     if !record.notes.is_empty() {
-        let notes: String = record.notes.iter().map(|note| format!("- {}: {}\n", note.written, note.text)).collect();
-        section(&mut page, "Notes", &notes);
+        let notes: Vec<String> = record.notes.iter().map(|note| format!("- {}: {}", note.written, note.text)).collect();
+        section(&mut page, "Notes", &notes.join("\n"));
     }
     if record.files.contains_key(SOURCE) {
         section(&mut page, "Code", &fenced("rust", &log.source(&record.id)?));

@@ -77,6 +77,7 @@ impl<'a> Running<'a> {
 
     /// Stores the answer, and its pictures; a picture that cannot be drawn is a warning, for the numbers are there.
     pub(crate) fn answer(&self, answer: &Answer, draw: Option<&dyn Draw>) -> Result<()> {
+        self.no_result()?;
         let (json, named) = answer.split()?;
         if !named.is_empty() {
             named.iter().try_for_each(|(name, _)| self.free_name(name, TENSORS))?;
@@ -99,7 +100,7 @@ impl<'a> Running<'a> {
         match drawn {
             Ok(names) => names.into_iter().try_for_each(|name| {
                 self.store(&name, |writing| writing.keep(&name))?;
-                self.note(|record| record.pictures.push(name))
+                self.picture(&name)
             }),
             Err(error) => self.note(|record| record.warnings.push(format!("no picture: {error}"))),
         }
@@ -107,12 +108,26 @@ impl<'a> Running<'a> {
 
     /// Stores the JSON of the result; an error if there is one already.
     pub(crate) fn outcome(&self, kind: Outcome, json: &Value) -> Result<()> {
-        if self.record.borrow().outcome.is_some() {
-            let why = "the run has one already; store more as tensors, files or metrics".into();
-            return Err(CoreError::Invalid { what: "result".into(), why }.into());
-        }
+        self.no_result()?;
         self.store(RESULT, |writing| writing.json(RESULT, json))?;
         self.note(|record| record.outcome = Some(kind))
+    }
+
+    /// Counts a file of the run among its pictures.
+    pub(crate) fn picture(&self, name: &str) -> Result<()> {
+        self.note(|record| {
+            if !record.pictures.iter().any(|known| known == name) {
+                record.pictures.push(name.to_owned());
+            }
+        })
+    }
+
+    fn no_result(&self) -> Result<()> {
+        if self.record.borrow().outcome.is_none() {
+            return Ok(());
+        }
+        let why = "the run has one already; store more as tensors, files or metrics".into();
+        Err(CoreError::Invalid { what: "result".into(), why }.into())
     }
 
     pub(crate) fn metric(&self, metric: Metric) -> Result<()> {

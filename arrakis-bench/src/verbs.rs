@@ -1,5 +1,8 @@
 //! The verbs of the log, as words of a command line: `arrakis log …`, and the same in a program of the user's own.
 
+mod differing;
+mod listed;
+mod shown;
 mod table;
 
 use std::path::PathBuf;
@@ -9,7 +12,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Diff, Error, Listing, Log, Query, Record, Result, Status, page};
+use crate::{Error, Log, Result};
 
 /// The verbs of the log.
 #[derive(Debug, Clone, Subcommand)]
@@ -148,6 +151,10 @@ impl Said {
         Self { words: words.into(), ..Self::default() }
     }
 
+    fn json_of(value: &impl Serialize) -> Result<Self> {
+        Ok(Self::json(&json_of(value)?))
+    }
+
     fn json(value: &Value) -> Self {
         Self::results(format!("{value}\n"))
     }
@@ -157,12 +164,12 @@ impl LogVerb {
     /// Does what the verb says; tables are to fit into `room`.
     pub fn run(&self, log: &Log, room: Room) -> Result<Said> {
         match self {
-            Self::List { choice } => choice.list(log, &[]),
-            Self::Query { terms, choice } => choice.list(log, terms),
-            Self::Show { run, json } => show(log, run, *json, room),
-            Self::Versions { name, json } => versions(log, name, *json),
+            Self::List { choice } => listed::runs(log, &[], choice),
+            Self::Query { terms, choice } => listed::runs(log, terms, choice),
+            Self::Show { run, json } => shown::run(log, run, *json, room),
+            Self::Versions { name, json } => listed::versions(log, name, *json),
             Self::Source { run_or_version } => Ok(Said::results(log.source(run_or_version)?)),
-            Self::Diff { a, b, tolerance, json } => diff(&log.diff(a, b, *tolerance)?, *json),
+            Self::Diff { a, b, tolerance, json } => differing::said(&log.diff(a, b, *tolerance)?, *json),
             Self::Tag { run, tags, remove } => tag(log, run, tags, *remove),
             Self::Note { run, text } => {
                 let record = log.note(run, text)?;
@@ -182,136 +189,9 @@ impl LogVerb {
     }
 }
 
-impl Choice {
-    fn list(&self, log: &Log, terms: &[String]) -> Result<Said> {
-        let mut query = Query::parse(terms)?;
-        if let Some(field) = &self.sort {
-            query = query.sort(field)?;
-        }
-        if let Some(limit) = self.limit {
-            query = query.limit(limit);
-        }
-        let Listing { records, damaged } = log.query(&query)?;
-        let damaged: Vec<String> = damaged.iter().map(ToString::to_string).collect();
-        let mut said = if self.json {
-            Said::json(&json!({ "runs": json_of(&records)?, "damaged": damaged }))
-        } else {
-            Said::results(runs(&records))
-        };
-        for damage in damaged {
-            said.words.push_str(&format!("not listed: {damage}\n"));
-        }
-        if records.is_empty() {
-            let folder = log.folder().display();
-            let none =
-                if terms.is_empty() { format!("no run in {folder}") } else { format!("no run of {folder} matches") };
-            said.words.push_str(&(none + "\n"));
-        }
-        Ok(said)
-    }
-}
-
-fn runs(records: &[Record]) -> String {
-    let rows = records.iter().map(|record| {
-        let seconds = record.seconds.map(|seconds| format!("{seconds:.2} s")).unwrap_or_default();
-        let model = record.model.name.clone().unwrap_or_else(|| record.model.family.clone());
-        let started = record.started.to_string();
-        let started = started.get(..19).unwrap_or_default().replace('T', " ");
-        let tags = record.tags.join(",");
-        [record.id.clone(), started, record.status.to_string(), record.name.clone(), seconds, model, tags]
-    });
-    table::table(["run", "started (UTC)", "status", "name", "took", "model", "tags"], rows)
-}
-
-fn show(log: &Log, run: &str, json: bool, room: Room) -> Result<Said> {
-    let record = log.get(run)?;
-    let folder = log.run_folder(&record.id);
-    if json {
-        let result = if record.status == Status::Completed && (record.outcome.is_some() || record.format == 1) {
-            log.result_json(&record.id)?
-        } else {
-            Value::Null
-        };
-        return Ok(Said::json(&json!({ "run": json_of(&record)?, "folder": folder, "result": result })));
-    }
-    let mut text = format!("{} {}\n", record.what, record.name);
-    let mut line = |name: &str, value: &dyn std::fmt::Display| text.push_str(&format!("{name:15} {value}\n"));
-    for (name, value) in page::facts(&record) {
-        line(name, &value);
-    }
-    line("folder", &folder.display());
-    line("parameters", &record.parameters);
-    for (name, file) in &record.files {
-        line("file", &format_args!("{name}, {} bytes", file.bytes));
-    }
-    for (name, tensor) in &record.tensors {
-        line("tensor", &format_args!("{name} {:?} {} in {}", tensor.shape, tensor.dtype, tensor.file));
-    }
-    for call in &record.calls {
-        let ended = call.error.as_deref().or(call.digest.as_deref().map(page::short)).unwrap_or_default();
-        line("asked", &format_args!("{} {} ({:.2} s): {ended}", call.tool, call.parameters, call.seconds));
-    }
-    for metric in &record.metrics {
-        line("metric", &format_args!("{} = {} at step {}", metric.name, metric.value, metric.step));
-    }
-    for child in log.children(&record.id)? {
-        line("part", &format_args!("{} {} {}", child.id, child.status, child.name));
-    }
-    for note in &record.notes {
-        line("note", &format_args!("{}: {}", note.written, note.text));
-    }
-    for warning in &record.warnings {
-        line("warning", warning);
-    }
-    if record.status == Status::Completed {
-        text.push_str(&format!("\n{}\n", page::result(log, &record, room)?));
-    }
-    Ok(Said::results(text))
-}
-
-fn versions(log: &Log, name: &str, json: bool) -> Result<Said> {
-    let versions = log.versions(name)?;
-    if json {
-        return Ok(Said::json(&json!({ "name": name, "versions": json_of(&versions)? })));
-    }
-    let rows = versions.iter().map(|version| {
-        let second = |time: jiff::Timestamp| time.to_string().get(..19).unwrap_or_default().replace('T', " ");
-        [
-            page::short(&version.version).to_owned(),
-            version.runs.to_string(),
-            second(version.first),
-            second(version.last),
-            version.last_run.clone(),
-        ]
-    });
-    Ok(Said::results(table::table(["version", "runs", "first (UTC)", "last (UTC)", "last run"], rows)))
-}
-
-fn diff(diff: &Diff, json: bool) -> Result<Said> {
-    if json {
-        return Ok(Said::json(&json_of(diff)?));
-    }
-    let mut text = String::new();
-    if let Some(code) = &diff.code {
-        text.push_str(code);
-    }
-    for change in diff.asked.iter().chain(&diff.environment) {
-        let shown = |value: &Option<Value>| value.as_ref().map_or("(absent)".to_owned(), ToString::to_string);
-        text.push_str(&format!("{}: {} and {}\n", change.field, shown(&change.a), shown(&change.b)));
-    }
-    let parts: Vec<_> = diff.results.iter().chain(&diff.metrics).collect();
-    for part in parts.iter().filter(|part| !part.is_none()) {
-        text.push_str(&format!("{part}\n"));
-    }
-    for note in &diff.notes {
-        text.push_str(&format!("{note}\n"));
-    }
-    let mut said = Said::results(text);
-    if diff.same_numbers() {
-        let numbers: usize = parts.iter().map(|part| part.numbers).sum();
-        said.words = format!("all {numbers} numbers of the results are equal\n");
-    }
-    Ok(said)
+/// Texts, each on a line of its own.
+fn lines(texts: impl IntoIterator<Item = impl ToString>) -> String {
+    texts.into_iter().flat_map(|text| [text.to_string(), "\n".to_owned()]).collect()
 }
 
 fn tag(log: &Log, run: &str, tags: &[String], remove: bool) -> Result<Said> {
@@ -332,16 +212,16 @@ fn remove(log: &Log, runs: &[String], children: bool) -> Result<Said> {
             place += 1;
         }
     }
-    let mut said = Said::default();
+    let mut removed = Vec::new();
     for id in ids {
-        // A run that is named twice, or as a child too, is gone by now.
         match log.remove(&id) {
-            Ok(id) => said.words.push_str(&format!("removed {id}\n")),
+            Ok(id) => removed.push(format!("removed {id}")),
+            // Named twice, or as a child too.
             Err(Error::NoRun { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(said)
+    Ok(Said::words(lines(removed)))
 }
 
 fn fsck(log: &Log, mend: bool, json: bool) -> Result<Said> {
@@ -353,9 +233,8 @@ fn fsck(log: &Log, mend: bool, json: bool) -> Result<Said> {
         let json = json!({ "runs": found.runs, "files": found.files, "damage": damage });
         return Ok(Said { status, ..Said::json(&json) });
     }
-    let results = found.damage.iter().map(|damage| format!("{damage}\n")).collect();
     let words = format!("{} runs, {} files, {} damaged\n", found.runs, found.files, found.damage.len());
-    Ok(Said { results, words, status })
+    Ok(Said { results: lines(&found.damage), words, status })
 }
 
 fn json_of(value: &impl Serialize) -> Result<Value> {

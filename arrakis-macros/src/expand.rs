@@ -48,8 +48,11 @@ fn experiment(options: TokenStream, item: &TokenStream, root: &TokenStream) -> R
     let head = plain(&function);
     Ok(quote! {
         #(#outer)*
+        #[allow(clippy::used_underscore_binding)]
         #visibility #head {
             #(#inner)*
+            // Only here must a function that cannot fail return a `Result`.
+            #[allow(clippy::unnecessary_wraps)]
             #body
             #entry
             #recording

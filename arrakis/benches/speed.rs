@@ -1,7 +1,7 @@
-//! How fast: forward passes, traces, loading, on random weights of GPT-2-small's sizes.
+//! How fast: forward passes, traces, loading, on random weights of GPT-2-small's sizes and of a small Llama's.
 //!
 //! `cargo bench -p arrakis` on otherwise quiet cores; `BENCHMARKS.md` has the results beside those of the peers. The
-//! checkpoint (498 MB) is made once, under `target/bench-models/`; `ARRAKIS_BENCH_MODELS` names another folder.
+//! checkpoints (498 and 190 MB) are made once, under `target/bench-models/`; `ARRAKIS_BENCH_MODELS` names another folder.
 
 use arrakis::bench::ActivationStream;
 use arrakis::models::{Sampling, generate};
@@ -14,8 +14,8 @@ mod checkpoint;
 #[path = "speed/inputs.rs"]
 mod inputs;
 
-use checkpoint::{folder, model};
-use inputs::{KEPT_BY_DEFAULT, tokens};
+use checkpoint::{folder, llama, model};
+use inputs::{KEPT_BY_DEFAULT, tokens, tokens_below};
 
 fn main() {
     arrakis::process::keep_big_blocks();
@@ -31,6 +31,14 @@ const NEW: usize = 64;
 #[divan::bench(args = SHAPES, sample_count = 20)]
 fn forward_without_hooks(bencher: Bencher, (batch, len): (i64, i64)) {
     let (model, tokens) = (model(), tokens(batch, len));
+    bencher.bench_local(|| {
+        unwatched(|hooks| model.forward(arrakis_core::Pass::tokens(tokens.ids(), hooks)).expect("a pass"))
+    });
+}
+
+#[divan::bench(args = SHAPES, sample_count = 20)]
+fn llama_forward_without_hooks(bencher: Bencher, (batch, len): (i64, i64)) {
+    let (model, tokens) = (llama(), tokens_below(32_000, batch, len));
     bencher.bench_local(|| {
         unwatched(|hooks| model.forward(arrakis_core::Pass::tokens(tokens.ids(), hooks)).expect("a pass"))
     });

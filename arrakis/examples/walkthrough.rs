@@ -15,7 +15,7 @@ use serde_json::json;
 
 /// Who writes a token's logit, and who reads the direction.
 #[experiment] // @exp.log_experiment
-fn read_write_analysis(bench: &Bench, prompt: Prompt, token: i64) -> anyhow::Result<Answer> {
+fn read_write_analysis(bench: &Bench, prompt: &Prompt, token: i64) -> anyhow::Result<Answer> {
     // @exp.use_tools("write_read"): by name, the tools of other crates and of plugins too …
     let write_read = bench.use_tools("write_read")?;
     let writers = write_read.ask("writers", json!({ "prompt": prompt, "direction": { "token": token } }))?.answer;
@@ -50,7 +50,7 @@ fn head_matters(bench: &Bench, layer: usize, head: usize, runs: usize) -> Result
 
 /// Where the time of one pass goes.
 #[experiment] // @exp.profile_model(granularity="layer")
-fn cost(bench: &Bench, prompt: Prompt) -> anyhow::Result<Profile> {
+fn cost(bench: &Bench, prompt: &Prompt) -> anyhow::Result<Profile> {
     let tokens = prompt.tokens(bench.model())?;
     let mut profile = Profile::new();
     profile.run(bench.model(), |model| model.trace(&tokens).run())?;
@@ -68,7 +68,7 @@ pub(crate) fn walk(name: &str, folder: &Path) -> anyhow::Result<()> {
     let bench = Bench::new(&model).named(name).log_to(folder).draw(&Pictures);
 
     // Calling an experiment runs and logs it.
-    let found = read_write_analysis(&bench, prompt.clone(), 7)?;
+    let found = read_write_analysis(&bench, &prompt, 7)?;
     println!("{found}\n");
 
     // exp.list_versions, exp.get_version
@@ -77,7 +77,7 @@ pub(crate) fn walk(name: &str, folder: &Path) -> anyhow::Result<()> {
     let last = versions.last().expect("it was just run");
     println!("version {} has {} runs; its source:\n{}\n", last.version, last.runs, log.source(&last.version)?);
 
-    println!("{}\n", cost(&bench, prompt)?);
+    println!("{}\n", cost(&bench, &prompt)?);
     println!("{}\n", head_matters(&bench, 0, 1, 12)?.verdict());
 
     // @exp.plot_results: the run has its pictures already; any part can be drawn elsewhere.

@@ -35,6 +35,7 @@ def main():
     arguments.add_argument("--folder", default=None, help="where the store is made; a folder on the disk to be measured")
     runs = (given := arguments.parse_args()).runs
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        folder = Path(folder).resolve()
         client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
         experiment = client.create_experiment("small", artifact_location=Path(folder, "artifacts").as_uri())
 

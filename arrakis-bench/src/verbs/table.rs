@@ -11,19 +11,9 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = 
         cells.max().unwrap_or(0).max(head[column].chars().count())
     };
     let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut text = String::new();
-    let mut line = |cells: &[&str]| {
-        let start = text.len();
-        for (cell, width) in cells.iter().zip(&widths) {
-            text.push_str(&format!("{cell:width$}  "));
-        }
-        let end = text[start..].trim_end().len();
-        text.truncate(start + end);
-        text.push('\n');
+    let line = |cells: [&str; N]| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
     };
-    line(&head);
-    for row in &rows {
-        line(&row.each_ref().map(String::as_str));
-    }
-    text
+    super::lines([line(head)].into_iter().chain(rows.iter().map(|row| line(row.each_ref().map(String::as_str)))))
 }

@@ -19,7 +19,7 @@ use crate::{gap, index, token_vectors};
 /// Identities: at `α = 0` the logits are those of `from` (`start_gap`), and where all positions of a residual stream
 /// are moved, at `α = 1` those of `to` (`end_gap`).
 /// Source: Bowman et al., "Generating sentences from a continuous space" (2016), for interpolation between texts;
-/// Heimersheim & Mendel, "Interim report: activation plateaus and sensitive directions in GPT-2" (2024), for it at an
+/// Heimersheim & Mendel, "Activation plateaus & sensitive directions in GPT2" (2024), for it at an
 /// activation of a language model.
 ///
 /// ```

@@ -28,9 +28,14 @@ pub(crate) const KEPT_BY_DEFAULT: &[Site] = &[
     Site::LN_FINAL_NORMALIZED,
 ];
 
-/// Random tokens.
+/// Random tokens of GPT-2's vocabulary.
 pub(crate) fn tokens(batch: i64, len: i64) -> Tokens {
+    tokens_below(50_257, batch, len)
+}
+
+/// Random tokens below `vocab`.
+pub(crate) fn tokens_below(vocab: u64, batch: i64, len: i64) -> Tokens {
     let mut stream = Stream::new(0, "bench tokens");
-    let row = |_| (0..len).map(|_| stream.below(50_257) as i64).collect();
+    let row = |_| (0..len).map(|_| stream.below(vocab) as i64).collect();
     Tokens::from_rows(&(0..batch).map(row).collect::<Vec<_>>()).expect("rows of tokens")
 }

@@ -1,4 +1,4 @@
-//! `arrakis demo`: the main job on a real model — four questions, asked, logged and drawn.
+//! `arrakis demo`: the main job on a real model — six questions, asked, logged and drawn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::examples::MODEL;
 
 const CLEAN: &str = "When Mary and John went to the store, John gave a drink to";
 const CORRUPTED: &str = "When Mary and John went to the store, Mary gave a drink to";
+const FACT: &str = "The Eiffel Tower is in the city of";
 /// The rows of its tables.
 const ROWS: usize = 12;
 /// How many random tokens are repeated.
@@ -84,6 +85,22 @@ fn steps(bos: Option<i64>) -> Vec<Step> {
             parameters: json!({ "clean": CLEAN, "corrupted": CORRUPTED, "metric": metric, "kinds": ["resid_pre", "z"] }),
             tables: &["clean", "corrupted", "resid_pre", "z", "whole_patch_gap"],
             pictures: &["resid_pre", "z"],
+        },
+        Step {
+            name: "paths",
+            about: "Path patching: which heads tell the logits themselves, and not through later heads",
+            tool: "patching.path",
+            parameters: json!({ "clean": CLEAN, "corrupted": CORRUPTED, "metric": metric }),
+            tables: &["paths", "replay_gap"],
+            pictures: &["paths"],
+        },
+        Step {
+            name: "tracing",
+            about: "Causal tracing: noise on the subject, and where restored states bring the fact back",
+            tool: "causal_tracing.trace",
+            parameters: json!({ "prompt": FACT, "subject": "Eiffel Tower", "answer": " Paris", "samples": 4 }),
+            tables: &["clean", "corrupted", "restored_gap"],
+            pictures: &["resid", "mlp", "attention"],
         },
     ]
 }

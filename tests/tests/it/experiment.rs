@@ -75,12 +75,12 @@ fn falls(_bench: &Bench, how: &str) -> Result<(), Own> {
 
 /// Asks tools, and runs another experiment.
 #[experiment]
-fn nests(bench: &Bench, prompt: Vec<i64>) -> arrakis_core::Result<Grid> {
-    let typed = bench.run(&LogitLens::new(Prompt::Ids(prompt.clone())))?;
+fn nests(bench: &Bench, prompt: &[i64]) -> arrakis_core::Result<Grid> {
+    let typed = bench.run(&LogitLens::new(Prompt::Ids(prompt.to_vec())))?;
     let asked = bench.use_tools("logit_lens")?.ask("lens", json!({ "prompt": prompt }))?;
     assert_eq!(Answer::from(typed.answer).split()?.0, asked.answer.split()?.0);
     let half = halves(bench, 8.0, None)?;
-    bench.tensor("prompt", &tch::Tensor::f_from_slice(&prompt)?)?;
+    bench.tensor("prompt", &tch::Tensor::f_from_slice(prompt)?)?;
     Grid::new("Halves", "number", Axis::new("row", ["only"]), Axis::indices("column", 2), vec![half, f64::INFINITY])
 }
 
@@ -192,7 +192,7 @@ fn wrong_arguments_are_named_before_anything_is_written() {
 fn tools_are_calls_and_experiments_are_children() {
     let (folder, model) = (tempfile::tempdir().unwrap(), model());
     let bench = Bench::new(&model).log_to(folder.path());
-    nests(&bench, vec![1, 2, 3]).unwrap();
+    nests(&bench, &[1, 2, 3]).unwrap();
     let (parent, child) = (run_of(folder.path(), "nests"), run_of(folder.path(), "halves"));
     assert_eq!((child.parent.as_ref(), parent.parent.as_ref()), (Some(&parent.id), None));
     let calls: Vec<&str> = parent.calls.iter().map(|call| call.tool.as_str()).collect();

@@ -48,7 +48,7 @@ fn a_rerun_is_the_same_to_the_bit() {
     let seeded = bench.clone().seed(9);
     super::draws(&seeded).unwrap();
     seeded.ask("attention.heads", json!({ "length": 4 })).unwrap();
-    super::nests(&seeded, vec![1, 2, 3]).unwrap();
+    super::nests(&seeded, &[1, 2, 3]).unwrap();
     super::borrows(&seeded, "a", &[f64::NAN], vec![]).unwrap();
     Study::of("halves").vary("number", [1.0, 2.0]).run(&seeded).unwrap();
     let before = log.list().unwrap();

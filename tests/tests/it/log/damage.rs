@@ -155,7 +155,7 @@ fn what_a_killed_process_was_making_or_removing_is_swept() {
     fs::write(log.run_folder(".making-0123").join("run.json"), "{").unwrap();
     fs::rename(log.run_folder(&one.id), log.run_folder(&format!(".removing-{}", one.id))).unwrap();
     fs::write(folder.path().join(".index"), "half").unwrap();
-    assert_eq!(log.list().unwrap(), [two.clone()]);
+    assert_eq!(log.list().unwrap(), std::slice::from_ref(&two));
     let found = log.fsck().unwrap();
     assert_eq!((found.runs, found.damage), (1, vec![]));
     let objects = walk(&folder.path().join("objects"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use arrakis_bench::{Bench, Error, Log, Outcome, Status, Subject, Work, json as to_json};
-use arrakis_core::Host;
+use arrakis_core::{Answer, Axis, Host, Stack};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -183,6 +183,32 @@ fn what_belongs_to_a_run_is_refused_elsewhere() {
     let log = Log::open(folder.path());
     assert_eq!(log.fsck().unwrap().damage, []);
     log.remove(&kept.run_id().unwrap()).unwrap();
+}
+
+#[test]
+fn a_second_answer_is_refused_and_leaves_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Named::new();
+    let bench = Bench::new(&model).log_to(folder.path());
+    let answer = |value: f64| {
+        let axes = vec![Axis::indices("a", 1), Axis::indices("b", 1)];
+        Answer::new()
+            .with("stack", Stack::new("Stack", "number", axes, Tensor::from_slice(&[value]).view([1, 1])).unwrap())
+    };
+    let asked = bench
+        .conduct(&Subject::experiment("twice", json!({})), |bench| {
+            bench.tensor("other", &Tensor::from(1.0))?;
+            bench.answer(&answer(1.0))?;
+            assert!(bench.answer(&answer(2.0)).is_err());
+            let error = bench.tensor("stack", &Tensor::from(3.0)).unwrap_err().to_string();
+            assert!(error.contains("the run has one in `tensors.safetensors`"), "{error}");
+            Ok(())
+        })
+        .unwrap();
+    let log = Log::open(folder.path());
+    let back = log.answer(&asked.record.id).unwrap();
+    assert_eq!(back.split().unwrap().1[0].1, Tensor::from_slice(&[1.0]).view([1, 1]));
+    assert_eq!(log.fsck().unwrap().damage, []);
 }
 
 struct Impatient;

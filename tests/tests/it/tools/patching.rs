@@ -1,6 +1,8 @@
 //! `patching.activation`
 
-use arrakis_core::{Context, Metric, Model as _, ModelExt as _, Prompt, RowTokens, Site, Tokens, Tool as _, edit};
+use arrakis_core::{
+    Context, Grid, Metric, Model as _, ModelExt as _, Prompt, RowTokens, Site, Tokens, Tool as _, edit,
+};
 use arrakis_models::Decoder;
 use arrakis_tools::{
     ActivationPatching, AttributionPatching, DirectPath, HeadInput, HeadPlace, Mlps, PatchKind, PatchScale,
@@ -9,6 +11,7 @@ use arrakis_tools::{
 use tch::Kind;
 
 use super::{TransformerLens, assert_close, assert_small, each_folder, golden, loaded, refused};
+use crate::planted;
 
 const KINDS: [PatchKind; 6] =
     [PatchKind::ResidPre, PatchKind::ResidMid, PatchKind::AttnOut, PatchKind::MlpOut, PatchKind::Z, PatchKind::ZByPos];
@@ -429,5 +432,39 @@ fn nothing_to_patch_is_said() {
         for value in &grid.values {
             assert_small((value - found.corrupted).abs(), 1e-12, &grid.title);
         }
+    }
+}
+
+/// The token that came before the first time is what the corrupted text lacks: the previous-token head tells it to the
+/// keys of the induction head, and the induction head alone tells the logits.
+#[test]
+fn paths_of_the_planted_circuit_are_found() {
+    let model = planted::induction();
+    let mut clean = planted::repeated();
+    clean.pop();
+    let first = 11;
+    assert_eq!(clean[first], clean[clean.len() - 1]);
+    let (mut corrupted, followed) = (clean.clone(), clean[first + 1]);
+    corrupted[first] = 28;
+    let [clean, corrupted] = [clean, corrupted].map(Prompt::Ids);
+    let to = |receivers| {
+        let metric = difference(followed, 14);
+        let asked = PathPatching { receivers, ..PathPatching::new(clean.clone(), corrupted.clone(), metric) };
+        let found = asked.run(&Context::new(&model)).unwrap();
+        assert_small(found.replay_gap, 1e-9, "nothing sent");
+        found.grid
+    };
+    let only = |grid: &Grid, (layer, head): (usize, usize)| {
+        let found = grid.get(layer, head).unwrap();
+        assert!(found > 0.9, "{}: {:?}", grid.title, grid.values);
+        let others = grid.values.iter().filter(|value| value.abs() > 0.1).count();
+        assert_eq!(others, 1, "{}: {:?}", grid.title, grid.values);
+    };
+    only(&to(None), planted::INDUCTION);
+    let (layer, head) = planted::INDUCTION;
+    let into = |input| to(Some(vec![Receiver { layer, head, input }]));
+    only(&into(HeadInput::K), planted::PREVIOUS);
+    for input in [HeadInput::Q, HeadInput::V] {
+        assert!(into(input).values.iter().all(|value| value.abs() < 0.1), "{input:?}: {:?}", into(input).values);
     }
 }

@@ -1,8 +1,5 @@
 //! Experiments: tools asked of a model, each run logged as plain files and found again.
 
-// So that `#[experiment]` works within this crate, too: what it makes names this crate.
-extern crate self as arrakis_bench;
-
 mod activations;
 mod ask;
 mod bench;

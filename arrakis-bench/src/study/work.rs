@@ -5,14 +5,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use arrakis_core::{Answer, Error as CoreError};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Study;
 use super::cells::Cell;
 use super::numbers::numbers;
 use super::table::Measured;
 use super::team::{Team, Told, Workers};
-use crate::{Asked, Bench, Error, Result, Subject, json};
+use crate::{Asked, Bench, Error, Result, Subject};
 
 /// What a study gave.
 #[derive(Debug, Clone)]
@@ -29,7 +29,8 @@ impl Study {
     /// Runs every cell in order, as a part of one run that has the table.
     ///
     /// On a bench that [reuses](Bench::reuse) runs, a cell that is in the log is not computed again, so that a study
-    /// that was stopped goes on. A cell that fails leaves NaN, and the others go on; an error if all fail.
+    /// that was stopped goes on; such a run stays a part of the run that it was made for. The file `cells.json` says
+    /// which run each cell is. A cell that fails leaves NaN, and the others go on; an error if all fail.
     pub fn run(&self, bench: &Bench<'_>) -> Result<Studied> {
         self.run_by(bench, None)
     }
@@ -50,21 +51,26 @@ impl Study {
         self.check()?;
         let cells = self.cells()?;
         let (mut recalled, mut failed) = (0, Vec::new());
-        let asked = bench.conduct(&Subject::study(&self.name, json::to_value(self)?), |bench| {
+        let asked = bench.conduct(&Subject::study(&self.name, crate::json::to_value(self)?), |bench| {
             let work = Work { study: self, cells: &cells, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
             let mut measured: Vec<Measured> = vec![None; cells.len()];
+            let mut runs = Vec::new();
             for (place, outcome) in work.run(bench, workers)? {
+                let label = cells[place].label();
                 match outcome {
                     Ok(done) => {
                         recalled += usize::from(done.recalled);
                         measured[place] = Some(done.numbers);
+                        runs.push(json!({ "cell": label, "run": done.run, "recalled": done.recalled }));
                     }
                     Err(error) => {
-                        bench.note(format!("the cell `{}` failed: {error}", cells[place].label()))?;
-                        failed.push((cells[place].label(), error.to_string()));
+                        bench.note(format!("the cell `{label}` failed: {error}"))?;
+                        runs.push(json!({ "cell": label, "error": error.to_string() }));
+                        failed.push((label, error.to_string()));
                     }
                 }
             }
+            bench.file("cells.json", format!("{:#}\n", Value::Array(runs)).as_bytes())?;
             if let (true, Some((cell, why))) = (failed.len() == cells.len(), failed.first()) {
                 return Err(self.refused(format!("every cell failed, `{cell}` first: {why}")));
             }
@@ -87,6 +93,9 @@ pub(super) struct Work<'a> {
 /// A cell that was run.
 pub(super) struct Done {
     numbers: Vec<(String, f64)>,
+    /// The id of its run.
+    run: String,
+    /// Whether the run was in the log.
     recalled: bool,
 }
 
@@ -154,6 +163,6 @@ impl Work<'_> {
             None => bench.clone(),
         };
         let asked = bench.perform(&self.study.name, Value::Object(cell.parameters.clone()))?;
-        Ok(Done { numbers: numbers(&asked), recalled: asked.reused })
+        Ok(Done { numbers: numbers(&asked), run: asked.record.id, recalled: asked.reused })
     }
 }

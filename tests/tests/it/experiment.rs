@@ -9,7 +9,7 @@ mod walkthrough;
 use std::path::Path;
 
 use arrakis_bench::{Bench, Error, Kept, Log, Record, Status, Work, experiment, experiments};
-use arrakis_core::{Answer, Axis, Grid, Prompt, Series};
+use arrakis_core::{Answer, Axis, Grid, Host, Prompt, Series};
 use arrakis_models::Decoder;
 use arrakis_tools::LogitLens;
 use serde::Serialize;
@@ -217,6 +217,28 @@ fn an_experiment_that_fails_or_panics_is_logged_and_its_error_is_its_own() {
     let ends: Vec<(Status, Option<&str>)> = runs.iter().map(|run| (run.status, run.error.as_deref())).collect();
     let odd = (Status::Failed, Some("too odd: 3"));
     assert_eq!(ends, [odd, (Status::Failed, Some("`falls` panicked: fell over")), (Status::Completed, None), odd]);
+}
+
+/// Wants everything to stop.
+struct Stop;
+
+impl Host for Stop {
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[experiment]
+fn waits(bench: &Bench) -> Result<(), Own> {
+    Ok(bench.progress(1, 2)?)
+}
+
+#[test]
+fn a_cancelled_experiment_is_interrupted() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), model());
+    let bench = Bench::new(&model).log_to(folder.path()).host(&Stop);
+    assert!(matches!(waits(&bench), Err(Own::Bench(Error::Core(arrakis_core::Error::Cancelled)))));
+    assert_eq!(run_of(folder.path(), "waits").status, Status::Interrupted);
 }
 
 #[test]

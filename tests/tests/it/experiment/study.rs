@@ -120,6 +120,11 @@ fn a_stopped_study_goes_on_and_computes_no_cell_twice() {
     assert_eq!((there(Status::Completed), there(Status::Interrupted)), (4, 1));
     let studied = study(folder.path()).run(&bench).unwrap();
     assert_eq!((studied.recalled, there(Status::Completed)), (4, 7));
+    let cells = std::fs::read_to_string(studied.asked.folder.as_ref().unwrap().join("cells.json")).unwrap();
+    let cells: Vec<Value> = serde_json::from_str(&cells).unwrap();
+    let recalled: Vec<bool> = cells.iter().map(|cell| cell["recalled"].as_bool().unwrap()).collect();
+    assert_eq!(recalled, [true, true, true, true, false, false]);
+    assert_eq!(log.get(cells[4]["run"].as_str().unwrap()).unwrap().parent.as_ref(), Some(&studied.asked.record.id));
     let whole = study(folder.path()).run(&bench.clone().reuse(false)).unwrap();
     assert_eq!((whole.recalled, there(Status::Completed)), (0, 14));
     assert_eq!(grid(&whole, "table").values, grid(&studied, "table").values);

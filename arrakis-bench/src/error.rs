@@ -221,8 +221,10 @@ pub enum Error {
         /// How many are needed.
         needed: usize,
     },
-    /// A sample that is no finite number.
-    #[error("sample {place} is {value}, and tests need finite numbers; find where it comes from, or leave it out")]
+    /// A sample that is no finite number, or so great a one that its square is none.
+    #[error(
+        "sample {place} is {value}, and tests need finite numbers below 1e150; find where it comes from, or leave it out"
+    )]
     SampleNotFinite {
         /// Its place, from 0.
         place: usize,

@@ -20,16 +20,16 @@ pub use spent::{Row, Spent};
 /// What runs of a model cost; several runs add up.
 ///
 /// The model is timed between one hook point and the next, and what lies between is the component that ends there: `out`
-/// from `attn.hook_z` to `hook_attn_out`, and so on. Watched are only points that exist anyhow, so the model computes what
-/// it would compute without a profile, to the bit, and norms and attention stay fused: scores, pattern and z are one row,
-/// `attention`, unless the run itself watches them or the profile goes [step by step](Profile::step_by_step).
+/// from `attn.hook_z` to `hook_attn_out`, and so on. Watched are only points that exist anyhow, so the model computes
+/// what it would compute without a profile, to the bit, and norms and attention stay fused: scores, pattern and z are one
+/// row, `attention`, unless the run itself watches them or the profile goes [step by step](Profile::step_by_step).
 ///
 /// - **Time** is wall time, and processor time of all threads of this process, whoever's they are. What no pass took is
-///   [`outside`](Profile::outside) (a tool's own arithmetic, say), so the rows and it are the whole exactly. What hooks
-///   of the run itself take, edits and what is kept, is the row `hooks`. On a GPU kernels run on after they are called,
-///   so there a row is the time of calling; only the whole means something.
-/// - **FLOPs** are those of the matrix products, two for each multiplication with its addition, with every masked pair of
-///   positions counted: the maps into and out of heads and neurons, scores, mixing, the unembedding. Norms, softmax,
+///   [`outside`](Profile::outside) (a tool's own arithmetic, the way back of gradients), so the rows and it are the whole
+///   exactly. What hooks of the run itself take, edits and what is kept, is the row `hooks`. On a GPU kernels run on
+///   after they are called, so there a row is the time of calling; only the whole means something.
+/// - **FLOPs** are those of the matrix products, two for each multiplication with its addition, with every masked pair
+///   of positions counted: the maps into and out of heads and neurons, scores, mixing, the unembedding. Norms, softmax,
 ///   activation functions and sums are not counted.
 /// - **Bytes** are those of the values that flow through the points, each counted once: what a cache of all of them would
 ///   hold, not what the allocator held. Fused attention has no scores to count.

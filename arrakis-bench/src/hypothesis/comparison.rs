@@ -117,7 +117,7 @@ impl Comparison {
         };
         let too_few = match self.least_p {
             Some(least) if least > self.level => {
-                format!(" (so few samples cannot give a p below {}; draw more)", short(least))
+                format!(" (so few samples or arrangements cannot give a p below {}; draw more)", short(least))
             }
             _ => String::new(),
         };

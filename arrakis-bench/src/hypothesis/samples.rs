@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::distribution::t_quantile;
 use crate::{Error, Result};
 
+/// Variances are made of squares, which have to be numbers.
+const GREATEST: f64 = 1e150;
+
 /// Finite numbers, at least one of them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Samples {
@@ -23,13 +26,13 @@ pub struct Summary {
 }
 
 impl Samples {
-    /// The given numbers; an error names the first that is not finite.
+    /// The given numbers; an error names the first that is not finite, or whose square is not.
     pub fn new(values: impl Into<Vec<f64>>) -> Result<Self> {
         let values = values.into();
         if values.is_empty() {
             return Err(Error::TooFewSamples { what: "what is to be tested".into(), found: 0, needed: 1 });
         }
-        match values.iter().position(|value| !value.is_finite()) {
+        match values.iter().position(|value| value.abs() >= GREATEST || value.is_nan()) {
             Some(place) => Err(Error::SampleNotFinite { place, value: values[place] }),
             None => Ok(Self { values }),
         }
@@ -76,7 +79,8 @@ impl Samples {
     /// An error if the numbers differ by no more than the rounding of numbers as great as `scale`.
     pub(super) fn vary(&self, scale: f64, what: &str) -> Result<()> {
         let (least, most) = range(&self.values);
-        if most - least <= 10.0 * f64::EPSILON * scale { Err(Error::NoVariance { what: what.into() }) } else { Ok(()) }
+        let rounding = (10.0 * f64::EPSILON * scale).max(GREATEST.recip());
+        if most - least <= rounding { Err(Error::NoVariance { what: what.into() }) } else { Ok(()) }
     }
 
     /// The greatest absolute number.

@@ -17,9 +17,9 @@ impl Profile {
         let whole = self.whole();
         let failed = if self.failed() > 0 { format!(", {} of them failed", self.failed()) } else { String::new() };
         format!(
-            "{} passes over {} positions{failed}: {:.1} ms on the clock, {:.1} ms of processors, {:.2} GFLOP ({:.1} \
+            "{} over {} positions{failed}: {:.1} ms on the clock, {:.1} ms of processors, {:.2} GFLOP ({:.1} \
              GFLOP/s), {:.2} MB of activations, at most {:.1} MB above the resident memory at the start",
-            self.passes(),
+            if self.passes() == 1 { "1 pass".to_owned() } else { format!("{} passes", self.passes()) },
             self.positions(),
             milliseconds(whole.wall),
             milliseconds(whole.cpu),

@@ -107,6 +107,12 @@ impl<'a> Timed<'a> {
         }
     }
 
+    /// Whether attention goes step by step in this block, be it for the run's own hooks or for the profile.
+    fn goes_by_steps(&self, layer: Option<usize>) -> bool {
+        let watched = || STEPS.iter().any(|site| self.inner.watches(HookPoint { site: *site, layer }));
+        self.given[0].is_none() && (self.steps || watched())
+    }
+
     /// Asks the inner hooks early what they give in this block, so that what is then left out is not watched here.
     ///
     /// Tells whether there was anything to ask.
@@ -129,8 +135,7 @@ impl Hooks for Timed<'_> {
         let site = &point.site;
         let left_out = (self.given[0].is_some() && WITHIN_ATTENTION.contains(site))
             || (self.given[1].is_some() && WITHIN_MLP.contains(site));
-        let own =
-            !left_out && (WATCHED.contains(site) || (self.steps && self.given[0].is_none() && STEPS.contains(site)));
+        let own = !left_out && (WATCHED.contains(site) || (STEPS.contains(site) && self.goes_by_steps(point.layer)));
         own || self.inner.watches(point)
     }
 
@@ -154,7 +159,7 @@ impl Hooks for Timed<'_> {
             Site::MLP_OUT => self.given[1].take(),
             _ => None,
         };
-        if asked.is_some() { Ok(asked) } else { self.inner.given(point) }
+        if asked.is_some() || !self.inner.watches(point) { Ok(asked) } else { self.inner.given(point) }
     }
 
     fn passed(&mut self, point: HookPoint) {

@@ -28,7 +28,7 @@ fn a_verdict_says_what_was_found_and_what_was_not() {
     insta::assert_snapshot!(found, @"it is not shown at level 0.05 that the treatment is greater than the control: Mann-Whitney U = 0, by the normal distribution, p = 0.9985; mean 1 of 6 against 1.983 of 6, difference -0.9833; rank-biserial correlation -1");
     let found = Hypothesis::default().permutation(&samples(&[1.0, 2.0]), &samples(&[3.0, 4.0])).unwrap();
     assert_eq!(found.test, Test::Permutation(Arrangements::All(6)));
-    insta::assert_snapshot!(found, @"no difference is shown at level 0.05, which does not show that there is none: permuted statistic = 2 among all 6 arrangements, p = 0.3333 (so few samples cannot give a p below 0.3333; draw more); mean 3.5 of 2 against 1.5 of 2, difference 2; Cohen's d 2.828");
+    insta::assert_snapshot!(found, @"no difference is shown at level 0.05, which does not show that there is none: permuted statistic = 2 among all 6 arrangements, p = 0.3333 (so few samples or arrangements cannot give a p below 0.3333; draw more); mean 3.5 of 2 against 1.5 of 2, difference 2; Cohen's d 2.828");
     // The rarest order of two and two is one of six, on whichever side it is looked for.
     for alternative in [Alternative::Greater, Alternative::Less] {
         let one_sided = Hypothesis { alternative, ..Hypothesis::default() };
@@ -134,12 +134,16 @@ fn what_cannot_be_tested_is_an_error_that_says_so() {
     let wrong = |error: Error| error.to_string();
     let (one, two, three) = (samples(&[1.0]), samples(&[1.0, 2.0]), samples(&[1.0, 2.0, 4.0]));
     insta::assert_snapshot!(wrong(Samples::new(vec![]).unwrap_err()), @"what is to be tested has 0 of at least 1 samples; draw more");
-    insta::assert_snapshot!(wrong(Samples::new(vec![1.0, f64::NAN]).unwrap_err()), @"sample 1 is NaN, and tests need finite numbers; find where it comes from, or leave it out");
+    insta::assert_snapshot!(wrong(Samples::new(vec![1.0, f64::NAN]).unwrap_err()), @"sample 1 is NaN, and tests need finite numbers below 1e150; find where it comes from, or leave it out");
     assert!(matches!(Samples::new(vec![f64::INFINITY]), Err(Error::SampleNotFinite { place: 0, .. })));
     insta::assert_snapshot!(wrong(hypothesis.welch(&one, &two).unwrap_err()), @"the control has 1 of at least 2 samples; draw more");
     insta::assert_snapshot!(wrong(hypothesis.paired(&two, &three).unwrap_err()), @"paired samples: 2 of the control and 3 of the treatment; each needs its partner, or take a test for independent samples");
     let flat = samples(&[2.0, 2.0, 2.0]);
     insta::assert_snapshot!(wrong(hypothesis.welch(&flat, &flat).unwrap_err()), @"each of the two sets of samples is constant, or varies by rounding alone, so there is nothing to compare a difference with; let what varies vary: other seeds, other prompts");
+    // Their squares would be infinite, or 0.
+    assert!(Samples::new(vec![1e200, -1e200]).is_err());
+    let tiny = samples(&[1e-200, 2e-200, 4e-200]);
+    assert!(matches!(hypothesis.welch(&tiny, &tiny), Err(Error::NoVariance { .. })));
     // Runs that differ by rounding alone have no variance to speak of.
     let rounding = samples(&[0.1 + 0.2, 0.3, 0.3]);
     assert!(matches!(hypothesis.welch(&rounding, &flat), Err(Error::NoVariance { .. })));

@@ -141,6 +141,15 @@ fn passes_of_any_work_add_up() {
     assert_eq!((profile.whole().flops, once.whole().flops), (3 * once.whole().flops, once.whole().flops));
     assert_eq!(of(&profile, "hooks").visits, 2);
 
+    // A run that keeps patterns goes step by step in that block, and so do its rows.
+    let mut profile = Profile::new();
+    let kept = profile.run(&model, |model| model.trace(&tokens).keep(Site::PATTERN.at(1)).run()).unwrap();
+    let plain = model.trace(&tokens).keep(Site::PATTERN.at(1)).run().unwrap();
+    assert_eq!(kept.logits().unwrap(), plain.logits().unwrap());
+    let mixing = of(&once, "attention").flops / 4;
+    let by_rows = ["attention", "scores", "pattern", "z"].map(|component| of(&profile, component).flops);
+    assert_eq!(by_rows, [2 * mixing, mixing, 0, mixing]);
+
     let mut profile = Profile::new();
     let sampling = Sampling { max_tokens: 3, ..Sampling::default() };
     let rows =

@@ -75,7 +75,7 @@ pub(crate) fn walk(name: &str, folder: &Path) -> anyhow::Result<()> {
     let log = Log::open(folder);
     let versions = log.versions("read_write_analysis")?;
     let last = versions.last().expect("it was just run");
-    println!("version {} has {} runs; its source:\n{}\n", last.version, last.runs, log.source(&last.version)?);
+    println!("version {} (runs so far: {}); its source:\n{}\n", last.version, last.runs, log.source(&last.version)?);
 
     println!("{}\n", cost(&bench, &prompt)?);
     println!("{}\n", head_matters(&bench, 0, 1, 12)?.verdict());

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{Asked, Kept};
 
-/// The numbers of a run: those of its result, and the last value of each metric.
+/// The numbers of a run: those of its result, and the last value of each metric, `metrics.` before a name that is taken.
 pub(super) fn numbers(asked: &Asked<Kept>) -> Vec<(String, f64)> {
     let mut numbers = Vec::new();
     match &asked.answer {
@@ -15,7 +15,11 @@ pub(super) fn numbers(asked: &Asked<Kept>) -> Vec<(String, f64)> {
         })),
         Kept::Json(value) => leaves("", value, &mut numbers),
     }
-    numbers.extend(asked.record.metrics.iter().map(|metric| (metric.name.clone(), metric.value)));
+    for metric in &asked.record.metrics {
+        let taken = numbers.iter().any(|(name, _)| *name == metric.name);
+        let name = if taken { format!("metrics.{}", metric.name) } else { metric.name.clone() };
+        numbers.push((name, metric.value));
+    }
     numbers
 }
 

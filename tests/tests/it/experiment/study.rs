@@ -22,6 +22,7 @@ fn product(bench: &Bench, a: f64, b: f64, folder: &str) -> Result<Value> {
     RUN.fetch_add(1, Ordering::Relaxed);
     assert!(a != 13.0, "bad luck");
     bench.metric("sum", 0, a + b)?;
+    bench.metric("product", 0, -1.0)?;
     Ok(json!({ "product": a * b, "drawn": { "uniform": bench.stream("draw").uniform() }, "word": "no number" }))
 }
 
@@ -44,7 +45,7 @@ fn a_study_is_a_table_and_a_heatmap_of_each_measure() {
     let bench = Bench::new(&model).log_to(folder.path());
     let studied = study(folder.path()).run(&bench).unwrap();
     let table = grid(&studied, "table");
-    assert_eq!(table.columns.labels, ["product", "drawn.uniform", "sum"]);
+    assert_eq!(table.columns.labels, ["product", "drawn.uniform", "sum", "metrics.product"]);
     assert_eq!(table.rows.labels[4], "a 2.0, b 4.0");
     assert_eq!((table.get(4, 0), table.get(4, 2)), (Some(8.0), Some(6.0)));
     let heatmap = grid(&studied, "product by a, b");
@@ -212,7 +213,7 @@ fn a_study_that_has_no_meaning_is_refused_before_anything_runs() {
     insta::assert_snapshot!(refused(json!({ "name": "product", "fixed": { "b": 1, "folder": "" }, "grid": { "a": [1, "two"] } })), @r#"`product`: argument `a`: invalid type: string "two", expected f64"#);
     insta::assert_snapshot!(refused(json!({ "name": "produce", "seeds": [1] })), @"there is no tool and no experiment `produce` in this program; the nearest is `product`");
     let fixed = json!({ "a": 1, "b": 1, "folder": "" });
-    insta::assert_snapshot!(refused(json!({ "name": "product", "fixed": fixed, "seeds": [1], "measures": ["produce"] })), @r#"study of `product`: no cell gave a number `produce`; there are ["product", "drawn.uniform", "sum"]"#);
+    insta::assert_snapshot!(refused(json!({ "name": "product", "fixed": fixed, "seeds": [1], "measures": ["produce"] })), @r#"study of `product`: no cell gave a number `produce`; there are ["product", "drawn.uniform", "sum", "metrics.product"]"#);
     let error = serde_json::from_value::<Study>(json!({ "name": "product", "grid": { "a": 1 } })).unwrap_err();
     insta::assert_snapshot!(error, @"`grid.a` is a list of values, and this is `1`");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::writing::SOURCE;
+use crate::writing::{METRICS, RESULT, SOURCE, TENSORS};
 use crate::{
     Difference, Error, Log, Outcome, Record, Result, Status, compare_answers, compare_json, compare_tensors, tensors,
 };
@@ -28,6 +28,8 @@ pub struct Diff {
     pub results: Vec<Difference>,
     /// The metrics, one by one.
     pub metrics: Vec<Difference>,
+    /// Pictures and files of the runs' own that are not equal, or that only one of them has.
+    pub files: Vec<String>,
     /// What could not be compared, and why.
     pub notes: Vec<String>,
 }
@@ -61,6 +63,7 @@ impl Log {
             environment: environment(&a, &b)?,
             results: Vec::new(),
             metrics: self.compare_metrics(&a, &b, tolerance)?,
+            files: files(&a, &b),
             notes: Vec::new(),
             a: a.id.clone(),
             b: b.id.clone(),
@@ -106,7 +109,7 @@ impl Log {
         }
         // The tensors of an answer belong to it; these are the experiment's own.
         let own = |record: &Record| -> BTreeSet<String> {
-            let own = record.tensors.iter().filter(|(_, tensor)| tensor.file != crate::writing::TENSORS);
+            let own = record.tensors.iter().filter(|(_, tensor)| tensor.file != TENSORS);
             own.map(|(name, _)| name.clone()).collect()
         };
         let (own_a, own_b) = (own(a), own(b));
@@ -144,6 +147,15 @@ impl Log {
         };
         Ok(compare_json(&json(a)?, &json(b)?, tolerance))
     }
+}
+
+/// The files that differ and are not compared in another way.
+fn files(a: &Record, b: &Record) -> Vec<String> {
+    let tensors = |record: &Record, name: &String| record.tensors.values().any(|tensor| tensor.file == *name);
+    let other =
+        |name: &&String| ![RESULT, SOURCE, METRICS].contains(&name.as_str()) && !tensors(a, name) && !tensors(b, name);
+    let names: BTreeSet<&String> = a.files.keys().chain(b.files.keys()).filter(other).collect();
+    names.into_iter().filter(|name| a.files.get(*name) != b.files.get(*name)).cloned().collect()
 }
 
 /// What the environments differ in, the process apart.

@@ -118,6 +118,7 @@ impl Writing {
         let _hold = self.store.exclusive()?;
         // Others may have written notes and tags meanwhile.
         let there = seal::read(&path)?;
+        self.tidy();
         let new = |note: &&crate::Note| !record.notes.contains(note);
         let notes: Vec<_> = there.notes.iter().filter(new).cloned().collect();
         record.notes.splice(0..0, notes);
@@ -131,6 +132,16 @@ impl Writing {
         // Whoever still has this value holds nothing up.
         let _ = self.lock.unlock();
         Ok(())
+    }
+
+    /// Removes what a panic left half-written.
+    fn tidy(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')) {
+            let path = entry.path();
+            // What stays is found by `fsck`.
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
     }
 }
 

@@ -136,7 +136,13 @@ fn a_diff_says_what_differs_and_where_most() {
     let same = halves(folder.path(), 4).record.id;
     let other = halves_of(&SOURCE.replace("Halves.", "Thirds."), folder.path(), 5).unwrap().record.id;
     let diff = log.diff(&first, &same, 0.0).unwrap();
-    assert!(diff.same_numbers() && diff.code.is_none() && diff.asked.is_empty() && diff.environment.is_empty());
+    assert!(
+        diff.same_numbers()
+            && diff.code.is_none()
+            && diff.asked.is_empty()
+            && diff.environment.is_empty()
+            && diff.files.is_empty()
+    );
 
     let diff = log.diff(&first, &other, 0.0).unwrap();
     assert!(!diff.same_numbers());
@@ -154,6 +160,7 @@ fn a_diff_says_what_differs_and_where_most() {
             "loss: 3 of 3 numbers apart; the greatest difference is 1e0 at step 0: 4 and 5",
         ]
     );
+    assert_eq!(diff.files, ["table.csv"]);
     assert!(log.diff(&first, &other, 1.0).unwrap().same_numbers());
     assert_eq!(log.diff(&first, &other, 0.6).unwrap().results[1].apart, 1);
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Bench, Error, Log, Outcome, Status, Subject, Work, json as to_json};
-use arrakis_core::{Answer, Axis, Host, Stack};
+use arrakis_core::{Answer, Axis, Draw, Host, Stack};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -208,6 +209,30 @@ fn a_second_answer_is_refused_and_leaves_the_first() {
     let log = Log::open(folder.path());
     let back = log.answer(&asked.record.id).unwrap();
     assert_eq!(back.split().unwrap().1[0].1, Tensor::from_slice(&[1.0]).view([1, 1]));
+    assert_eq!(log.fsck().unwrap().damage, []);
+}
+
+/// Falls over in the middle of a picture.
+struct Clumsy;
+
+impl Draw for Clumsy {
+    fn draw(&self, _: &Answer, folder: &Path) -> arrakis_core::Result<Vec<PathBuf>> {
+        fs::write(folder.join("half.svg"), "<svg").unwrap();
+        panic!("the pen broke");
+    }
+}
+
+#[test]
+fn a_panic_while_drawing_leaves_nothing_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Named::new();
+    let bench = Bench::new(&model).log_to(folder.path()).draw(&Clumsy);
+    let error = bench.ask("test.numbers", json!({ "count": 1 })).unwrap_err().to_string();
+    assert_eq!(error, "`test.numbers` panicked: the pen broke");
+    let log = Log::open(folder.path());
+    let record = log.list().unwrap().pop().unwrap();
+    assert_eq!(record.status, Status::Failed);
+    assert_eq!(files(&log.run_folder(&record.id)), ["result.json", "run.json", "tensors.safetensors"]);
     assert_eq!(log.fsck().unwrap().damage, []);
 }
 

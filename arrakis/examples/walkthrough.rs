@@ -20,7 +20,7 @@ fn read_write_analysis(bench: &Bench, prompt: &Prompt, token: i64) -> anyhow::Re
     let write_read = bench.use_tools("write_read")?;
     let writers = write_read.ask("writers", json!({ "prompt": prompt, "direction": { "token": token } }))?.answer;
     // … and typed.
-    let readers = write_read.run(&WriteReadReaders::new(StreamDirection::Token(token.into())))?.answer;
+    let readers = write_read.run(&WriteReadReaders::new(Direction::Token(token.into())))?.answer;
     bench.note("gains are by weights, writing is in the text")?;
     let mut answer = Answer::new().with("readers", readers.strongest);
     for (name, part) in writers.parts() {

@@ -113,6 +113,7 @@ impl Arguments {
     fn run(self, plugged: &Plugged<'_>, console: &Console<'_>) -> Result<u8> {
         let options = &self.options;
         options.apply();
+        options.load_named_plugins()?;
         match self.verb {
             Verb::Run(verb) => verb.run(plugged, options, console),
             Verb::Rerun(verb) => verb.run(plugged, options, console),

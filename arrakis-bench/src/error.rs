@@ -153,6 +153,14 @@ pub enum Error {
         /// Another.
         second: String,
     },
+    /// A file that is no plugin, or none that works with this program.
+    #[error("cannot load the plugin `{}`: {why}", .path.display())]
+    Plugin {
+        /// The file.
+        path: PathBuf,
+        /// What stops it, and the cure.
+        why: String,
+    },
     /// A run without a result.
     #[error("run `{id}` has no result: it is {status}{}", .error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default())]
     NoResult {

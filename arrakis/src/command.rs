@@ -4,11 +4,13 @@ mod ask;
 mod cache;
 mod demo;
 mod generate;
+mod isolation;
 mod memory;
 mod model;
 mod options;
 mod parity;
 mod patch;
+mod plugin;
 mod profile;
 mod prompts;
 mod shell;
@@ -58,6 +60,8 @@ enum Verb {
     Sweep(Sweep),
     /// Where the time of a pass goes: by component and by layer
     Profile(profile::Arguments),
+    /// Look at a plugin, or begin a new one
+    Plugin(plugin::Arguments),
     /// Compare a model with a reference file
     Parity(parity::Arguments),
     /// The runs: found, shown, compared, checked, copied
@@ -113,7 +117,8 @@ fn run_on<A>(args: impl IntoIterator<Item = A>, console: &Console<'_>) -> u8
 where
     A: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,
         Err(error) => {
             let text = error.render();
@@ -121,7 +126,7 @@ where
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
-    match arguments.run(console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
+    match arguments.run(&args, console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
         Ok(status) => status,
         // Whoever read the results has seen enough.
         Err(error) if is_broken_pipe(&error) => 0,
@@ -133,9 +138,19 @@ where
 }
 
 impl Arguments {
-    fn run(self, console: &Console<'_>) -> Result<u8> {
+    fn run(self, args: &[OsString], console: &Console<'_>) -> Result<u8> {
+        if let Verb::Ask(arguments) = &self.verb
+            && arguments.isolate
+        {
+            return isolation::run(&isolation::without_option(args), console);
+        }
         let options = &self.options;
         options.apply();
+        options.bench.load_named_plugins()?;
+        // What is looked at is not to run.
+        if !matches!(self.verb, Verb::Plugin(_)) {
+            plugin::load_found(console)?;
+        }
         match self.verb {
             Verb::Model(arguments) => arguments.run(options, console),
             Verb::Tools(arguments) => arguments.run(console),
@@ -147,6 +162,7 @@ impl Arguments {
             Verb::Rerun(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Sweep(verb) => return Ok(verb.run(&PLUGGED, &options.bench, console)?),
             Verb::Profile(arguments) => arguments.run(options, console),
+            Verb::Plugin(arguments) => return arguments.run(console),
             Verb::Parity(arguments) => return arguments.run(options, console),
             Verb::Log(verb) => return Ok(verb.run(&options.bench, console)?),
             Verb::Demo(arguments) => arguments.run(options, console),

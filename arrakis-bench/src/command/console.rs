@@ -44,6 +44,11 @@ impl<'a> Console<'a> {
         self.room
     }
 
+    /// Whether somebody watches a terminal.
+    pub const fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Writes a result, as it is.
     pub fn print(&self, text: impl Display) -> io::Result<()> {
         self.clear();

@@ -6,7 +6,7 @@ use arrakis_core::{Host, Model, device};
 use clap::{Args, ValueEnum};
 use tch::Kind;
 
-use crate::{Bench, FOLDER, Log, Result, Wanted};
+use crate::{Bench, FOLDER, Log, Result, Wanted, load_plugin};
 
 /// Where and how models run, and where runs are logged.
 #[derive(Debug, Clone, Args)]
@@ -30,6 +30,9 @@ pub struct Options {
     /// Log nothing
     #[arg(long, global = true)]
     pub no_log: bool,
+    /// A plugin whose tools are to be there, beside those that are found; may be given several times
+    #[arg(long, global = true, value_name = "FILE.so")]
+    pub plugin: Vec<PathBuf>,
 }
 
 /// What is computed with.
@@ -61,6 +64,11 @@ impl Options {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads);
         }
+    }
+
+    /// Loads the plugins that are named.
+    pub fn load_named_plugins(&self) -> Result<()> {
+        self.plugin.iter().try_for_each(|path| load_plugin(path).map(drop))
     }
 
     /// A model as these options have it.

@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     model: String,
     #[command(flatten)]
     prompts: Prompts,
+    /// Ask in a process of its own, which may end without this one: for a tool that crashes
+    #[arg(long)]
+    pub(super) isolate: bool,
     #[command(flatten)]
     show: Show,
 }

@@ -61,8 +61,8 @@ fn help_is_a_result_and_nonsense_a_usage_error() {
     let ended = arrakis(&nowhere, &["--help"]);
     assert_eq!((ended.status, ended.err.as_str()), (0, ""));
     for verb in [
-        "model", "tools", "ask", "cache", "generate", "patch", "profile", "parity", "run", "rerun", "sweep", "log",
-        "demo",
+        "model", "tools", "ask", "cache", "generate", "patch", "profile", "plugin", "parity", "run", "rerun", "sweep",
+        "log", "demo",
     ] {
         assert!(ended.out.contains(&format!("\n  {verb}  ")), "{verb}");
         assert_eq!(arrakis(&nowhere, &[verb, "--help"]).status, 0, "{verb}");

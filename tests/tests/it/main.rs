@@ -21,6 +21,7 @@ mod log;
 mod named;
 mod plan;
 mod planted;
+mod plugins;
 mod print;
 mod processing;
 mod profile;

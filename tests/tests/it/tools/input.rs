@@ -75,7 +75,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Parameters that a tool takes, without the optional ones.
-pub(super) fn least(name: &str) -> Value {
+pub(crate) fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     let corpus = [[9, 3, 17, 40], [5, 8, 2, 11]];
     let point = "blocks.0.hook_resid_post";

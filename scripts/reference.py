@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Hugging Face transformers answers, in double precision: the oracle of the parity tests.
 
-The project's one Python script, for its developers only; building, testing and using Arrakis need no Python beyond set-up.
+For the project's developers only; building, testing and using Arrakis need no Python beyond set-up.
 Needs torch==2.11.0, transformers==5.23.0 and safetensors (other versions run, but are not what `tests/golden` was made with).
 
     python scripts/reference.py answer MODEL --out reference.safetensors [--prompt TEXT | --tokens '1,2,3;4,5,6'] [--seed N]

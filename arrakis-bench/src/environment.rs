@@ -10,7 +10,7 @@ use arrakis_core::{Model, device};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-use crate::git;
+use crate::{Plugin, git};
 
 /// What a run ran on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,8 @@ pub fn dtype_name(kind: Kind) -> String {
 
 /// The plugins of this process.
 pub(crate) fn plugins() -> Vec<PluginRecord> {
-    Vec::new()
+    let record = |plugin: &Plugin| PluginRecord { name: plugin.name().to_owned(), digest: plugin.digest().to_owned() };
+    crate::plugins().into_iter().map(record).collect()
 }
 
 /// The most memory that this process has held so far, in bytes, where the system tells.

@@ -83,8 +83,7 @@ impl Grid {
         values: Vec<f64>,
     ) -> Result<Self> {
         let (title, value) = (title.into(), value.into());
-        check_count(&title, rows.len() * columns.len(), values.len())?;
-        Ok(Self { title, rows, columns, value, values, cells: None, scale: Scale::Sequential })
+        Self { title, rows, columns, value, values, cells: None, scale: Scale::Sequential }.checked()
     }
 
     /// A grid of a tensor `[row, column]` of any float kind.
@@ -96,6 +95,15 @@ impl Grid {
         values: &Tensor,
     ) -> Result<Self> {
         Self::new(title, value, rows, columns, numbers(values)?)
+    }
+
+    /// The same grid, if it has a number, and a text if it has texts, for each cell.
+    fn checked(self) -> Result<Self> {
+        check_count(&self.title, self.rows.len() * self.columns.len(), self.values.len())?;
+        if let Some(cells) = &self.cells {
+            check_count(&self.title, self.values.len(), cells.len())?;
+        }
+        Ok(self)
     }
 
     /// The same grid, its colours centred at 0.
@@ -166,10 +174,15 @@ impl Series {
     ) -> Result<Self> {
         let title = title.into();
         let lines: Vec<Line> = lines.into_iter().map(|(name, values)| Line { name: name.into(), values }).collect();
-        for line in &lines {
-            check_count(&title, axis.len(), line.values.len())?;
+        Self { title, axis, value: value.into(), lines }.checked()
+    }
+
+    /// The same series, if every line is as long as the axis.
+    fn checked(self) -> Result<Self> {
+        for line in &self.lines {
+            check_count(&self.title, self.axis.len(), line.values.len())?;
         }
-        Ok(Self { title, axis, value: value.into(), lines })
+        Ok(self)
     }
 }
 
@@ -362,8 +375,8 @@ impl Answer {
             let part = match tag.as_str() {
                 "number" => Part::Number(number::from_value(&value)?),
                 "text" => Part::Text(serde_json::from_value(value)?),
-                "grid" => Part::Grid(serde_json::from_value(value)?),
-                "series" => Part::Series(serde_json::from_value(value)?),
+                "grid" => Part::Grid(serde_json::from_value::<Grid>(value)?.checked()?),
+                "series" => Part::Series(serde_json::from_value::<Series>(value)?.checked()?),
                 "ranking" => Part::Ranking(serde_json::from_value(value)?),
                 "stack" => Part::Stack(serde_json::from_value::<StackHead>(value)?.with(&mut tensors)?),
                 _ => {

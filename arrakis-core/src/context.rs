@@ -88,6 +88,12 @@ impl<'a> Context<'a> {
         self.model
     }
 
+    /// The root of the random streams.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The random stream of that name, from its beginning.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {

@@ -129,6 +129,24 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A tool of a name that another one has.
+    #[error("tool `{name}` of `{other}` is there already, from `{owner}`; load one of the two")]
+    ToolTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        owner: String,
+        /// Who brings another.
+        other: String,
+    },
+    /// A panic on the other side of a plugin's boundary.
+    #[error("`{what}` panicked: {message}")]
+    Panicked {
+        /// The tool, or what it was in.
+        what: String,
+        /// What it said.
+        message: String,
+    },
     /// A device that is not there.
     #[error("device `{device}` is not available: {why}")]
     Device {

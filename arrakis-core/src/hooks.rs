@@ -22,6 +22,14 @@ pub trait Hooks {
         let _ = point;
         Ok(None)
     }
+
+    /// Tells that what ends at `point` is computed, whether or not the value there was shown.
+    ///
+    /// For those who measure: a fused norm shows nothing, and says when it is over; queries, keys and values are made
+    /// together, and `attn.hook_v` ends all three. A model never has to tell.
+    fn passed(&mut self, point: HookPoint) {
+        let _ = point;
+    }
 }
 
 /// Hooks that watch nothing.
@@ -79,6 +87,11 @@ impl<'a> Tap<'a> {
             return Ok(None);
         }
         self.hooks.given(self.point(site))
+    }
+
+    /// Tells the hooks that what ends at `site` is computed, shown or not.
+    pub fn passed(&mut self, site: Site) {
+        self.hooks.passed(self.point(site));
     }
 
     /// As [`at`](Tap::at), and whether the value that flows on is another one.

@@ -1,10 +1,13 @@
 //! Tools: a tool is a question. Its fields are the parameters, its doc comments the help, `run` is the answer.
 
+use std::sync::{PoisonError, RwLock};
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::plugin::LoadedTool;
 use crate::{Answer, Context, Error, Result, nearest_name};
 
 /// A question that can be asked of a model.
@@ -22,14 +25,23 @@ pub trait Tool: Serialize + DeserializeOwned + JsonSchema {
     fn run(&self, cx: &Context<'_>) -> Result<Self::Output>;
 }
 
-/// A registered tool, erased to functions.
+/// A registered tool, linked into this program or loaded.
 #[derive(Clone, Copy)]
 pub struct ToolEntry {
     name: &'static str,
     owner: &'static str,
-    schema: fn() -> Value,
-    ask: fn(Value, &Context<'_>) -> Result<Answer>,
-    complete: fn(Value) -> Result<Value>,
+    source: Source,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    /// Erased to functions.
+    Linked {
+        schema: fn() -> Value,
+        ask: fn(Value, &Context<'_>) -> Result<Answer>,
+        complete: fn(Value) -> Result<Value>,
+    },
+    Loaded(&'static LoadedTool),
 }
 
 inventory::collect!(ToolEntry);
@@ -38,7 +50,13 @@ impl ToolEntry {
     /// The entry of a tool; `owner` is the crate that holds it.
     #[must_use]
     pub const fn of<T: Tool>(owner: &'static str) -> Self {
-        Self { name: T::NAME, owner, schema: schema::<T>, ask: ask::<T>, complete: complete::<T> }
+        let source = Source::Linked { schema: schema::<T>, ask: ask::<T>, complete: complete::<T> };
+        Self { name: T::NAME, owner, source }
+    }
+
+    /// The entry of a tool of a plugin.
+    pub(crate) const fn loaded(name: &'static str, owner: &'static str, tool: &'static LoadedTool) -> Self {
+        Self { name, owner, source: Source::Loaded(tool) }
     }
 
     /// The tool's name.
@@ -56,40 +74,38 @@ impl ToolEntry {
     /// What the tool answers: the doc comment of its struct.
     #[must_use]
     pub fn doc(&self) -> String {
-        (self.schema)().get("description").and_then(Value::as_str).unwrap_or_default().to_owned()
+        self.schema().get("description").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// The JSON schema of its parameters.
     #[must_use]
     pub fn schema(&self) -> Value {
-        (self.schema)()
+        match self.source {
+            Source::Linked { schema, .. } => schema(),
+            Source::Loaded(tool) => tool.schema().clone(),
+        }
     }
 
     /// Its parameters, from the schema.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
-        let schema = self.schema();
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        let field = |(name, schema): (String, Value)| Field {
-            required: required.contains(&name.as_str()),
-            doc: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            default: schema.get("default").cloned(),
-            schema,
-            name,
-        };
-        properties.into_iter().map(field).collect()
+        Field::of_schema(&self.schema())
     }
 
     /// Asks with JSON parameters.
     pub fn ask(&self, parameters: Value, cx: &Context<'_>) -> Result<Answer> {
-        (self.ask)(parameters, cx)
+        match self.source {
+            Source::Linked { ask, .. } => ask(parameters, cx),
+            Source::Loaded(tool) => tool.ask(&parameters, cx),
+        }
     }
 
     /// The parameters with every default filled in, without asking.
     pub fn complete(&self, parameters: Value) -> Result<Value> {
-        (self.complete)(parameters)
+        match self.source {
+            Source::Linked { complete, .. } => complete(parameters),
+            Source::Loaded(tool) => tool.complete(parameters),
+        }
     }
 }
 
@@ -108,12 +124,48 @@ pub struct Field {
     pub schema: Value,
 }
 
-/// Every tool linked into this program, by name.
+impl Field {
+    /// The properties of an object's JSON schema, in order.
+    #[must_use]
+    pub fn of_schema(schema: &Value) -> Vec<Self> {
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let field = |(name, schema): (String, Value)| Self {
+            required: required.contains(&name.as_str()),
+            doc: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            default: schema.get("default").cloned(),
+            schema,
+            name,
+        };
+        properties.into_iter().map(field).collect()
+    }
+}
+
+/// The tools of loaded plugins.
+static LOADED: RwLock<Vec<&'static ToolEntry>> = RwLock::new(Vec::new());
+
+/// Every tool linked into this program or loaded, by name.
 #[must_use]
 pub fn tools() -> Vec<&'static ToolEntry> {
     let mut tools: Vec<&'static ToolEntry> = inventory::iter::<ToolEntry>.into_iter().collect();
+    tools.extend(LOADED.read().unwrap_or_else(PoisonError::into_inner).iter());
     tools.sort_by_key(|tool| tool.name);
     tools
+}
+
+/// Adds loaded tools to those that are found by name: all of them, or none where a name is taken.
+pub fn register(entries: &'static [ToolEntry]) -> Result<()> {
+    let mut loaded = LOADED.write().unwrap_or_else(PoisonError::into_inner);
+    for (place, entry) in entries.iter().enumerate() {
+        let known = inventory::iter::<ToolEntry>.into_iter().chain(loaded.iter().copied()).chain(&entries[..place]);
+        if let Some(holder) = known.into_iter().find(|known| known.name == entry.name) {
+            let (owner, other) = (holder.owner.to_owned(), entry.owner.to_owned());
+            return Err(Error::ToolTaken { name: entry.name.to_owned(), owner, other });
+        }
+    }
+    loaded.extend(entries);
+    Ok(())
 }
 
 /// The tool of that name; an error names the nearest.
@@ -150,5 +202,16 @@ macro_rules! register_tools {
         $crate::inventory::submit! {
             $crate::ToolEntry::of::<$tool>(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")))
         }
+        // Which tools a library has is read from its file before any of its code runs.
+        const _: () = {
+            const TEXT: &[&str] = &$crate::plugin::stamp::tool_text(
+                <$tool as $crate::Tool>::NAME,
+                concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
+            );
+            #[used]
+            #[cfg_attr(target_os = "linux", unsafe(link_section = ".note.arrakis"))]
+            static NOTE: $crate::plugin::stamp::Note<{ $crate::plugin::stamp::note_len(TEXT) }> =
+                $crate::plugin::stamp::note($crate::plugin::stamp::TOOL, TEXT);
+        };
     )+};
 }

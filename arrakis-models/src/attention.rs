@@ -101,6 +101,7 @@ impl Attention {
         tap: &mut Tap<'_>,
     ) -> Result<(Tensor, (Tensor, Tensor))> {
         let [q, k, v] = self.projected(inputs, around, tap)?;
+        tap.passed(Site::V);
         let (q, k, v) = (tap.at(Site::Q, q)?, tap.at(Site::K, k)?, tap.at(Site::V, v)?);
         let (q, k) = match &self.qk_norms {
             Some([q_norm, k_norm]) => (q_norm.apply(&q)?, k_norm.apply(&k)?),

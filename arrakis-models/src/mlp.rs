@@ -20,9 +20,12 @@ impl Mlp {
     pub(crate) fn apply(&self, x: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let activated = self.gate.as_ref().unwrap_or(&self.input);
         let pre = tap.at(Site::MLP_PRE, activated.apply(x)?)?;
+        let linear = match &self.gate {
+            Some(_) => Some(tap.at(Site::MLP_PRE_LINEAR, self.input.apply(x)?)?),
+            None => None,
+        };
         let mut post = self.activation.apply(&pre)?;
-        if self.gate.is_some() {
-            let linear = tap.at(Site::MLP_PRE_LINEAR, self.input.apply(x)?)?;
+        if let Some(linear) = linear {
             post = post.f_mul(&linear)?;
         }
         self.output.apply(&tap.at(Site::MLP_POST, post)?)

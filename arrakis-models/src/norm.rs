@@ -61,7 +61,9 @@ impl Norm {
         normalized: Site,
     ) -> Result<(Tensor, Option<Site>)> {
         if !tap.watches_any(&[scale, normalized]) {
-            return Ok((self.apply(x)?, None));
+            let whole = self.apply(x)?;
+            tap.passed(normalized);
+            return Ok((whole, None));
         }
         let wide = x.f_to_kind(wide(x.kind()))?;
         let centred = match self.kind {
@@ -72,7 +74,9 @@ impl Norm {
         let divided = centred.f_div(&divisor)?;
         let (value, edited) = tap.at_noting(normalized, divided.f_to_kind(x.kind())?)?;
         let edited = if edited { Some(normalized) } else { scale_edited.then_some(scale) };
-        Ok((self.weighted(&value, x.kind())?, edited))
+        let whole = self.weighted(&value, x.kind())?;
+        tap.passed(normalized);
+        Ok((whole, edited))
     }
 
     /// The mean square of `centred` over its last dimension, plus epsilon.

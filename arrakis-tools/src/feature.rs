@@ -1,21 +1,11 @@
 //! A feature: one number that is read from the activations of every token.
 
-use arrakis_core::{Error, HookPoint, Model, Result, Site, TokenChoice, Weight};
+use arrakis_core::{Error, HookPoint, Model, Result, Site, Weight};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{token_effects, token_vectors};
-
-/// A direction: its numbers, or what makes the model say a token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// Its numbers, as many as there are at the place where it is read.
-    Vector(Vec<f64>),
-    /// The unembedding of a token, with the final norm's weight folded in.
-    Token(TokenChoice),
-}
+use crate::{Direction, token_vectors};
 
 /// What is read at every token: one number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,30 +93,6 @@ impl Readout {
     /// The feature of each vector (`[token, width]`): `[token]`, in double.
     pub(crate) fn of(&self, vectors: &Tensor) -> Result<Tensor> {
         Ok(vectors.f_mv(&self.weights)?)
-    }
-}
-
-impl Direction {
-    /// The numbers, in double; an error if they are not `width` finite ones that point somewhere.
-    pub(crate) fn numbers(&self, model: &dyn Model, width: usize) -> Result<Tensor> {
-        let refuse = |why: String| Error::Invalid { what: "direction".into(), why };
-        let numbers = match self {
-            Self::Vector(numbers) => {
-                if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
-                    return Err(refuse(format!("entry {place} is {}", numbers[place])));
-                }
-                Tensor::f_from_slice(numbers)?.f_to_device(model.device())?
-            }
-            Self::Token(token) => token_effects::folded(model, &[token.id(model)?])?.f_select(1, 0)?,
-        };
-        let found = numbers.numel();
-        if found != width {
-            return Err(refuse(format!("it has {found} numbers where {width} are wanted")));
-        }
-        if numbers.f_count_nonzero(None)?.f_int64_value(&[])? == 0 {
-            return Err(refuse("it is zero and points nowhere".into()));
-        }
-        Ok(numbers)
     }
 }
 

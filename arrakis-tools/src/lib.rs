@@ -36,6 +36,7 @@ mod causal_tracing;
 mod circuit;
 mod columns;
 mod corpus_pass;
+mod direction;
 mod factored_matrix;
 mod feature;
 mod feature_viz;
@@ -74,8 +75,9 @@ pub use causal_tracing::{
     Traces,
 };
 pub use circuit::{Circuit, HeadInput, HeadPlace};
+pub use direction::Direction;
 pub use factored_matrix::{CircuitSpectrum, FactoredMatrix, HeadCircuit, Svd};
-pub use feature::{Direction, Feature};
+pub use feature::Feature;
 pub use feature_viz::{
     BetweenNeurons, InterpolateNeurons, NeuronPortrait, NeuronWeights, Portrait, RowBetweenNeurons, TopTokens, Tops,
 };
@@ -106,8 +108,8 @@ pub use residual::{
     StreamGradients,
 };
 pub use residual_decomposition::{
-    Decomposition, FullDecomposition, LayerBasis, MlpBases, MlpBasis, MlpSide, PartDirection, ResidualParts,
-    ResidualWrites, RowParts, RowTopParts, Split, StreamPlace, Sublayers, TopBy, TopComponents, TopParts,
+    Decomposition, FullDecomposition, LayerBasis, MlpBases, MlpBasis, MlpSide, ResidualParts, ResidualWrites, RowParts,
+    RowTopParts, Split, StreamPlace, Sublayers, TopBy, TopComponents, TopParts,
 };
 pub use sparsity::{ActivationSparsity, PolysemanticNeurons, Polysemy, Prunable, Prune, PruneMethod, Pruned, Sparsity};
 pub use superposition::{
@@ -115,6 +117,4 @@ pub use superposition::{
     PrincipalConcepts, Reconstruct, Reconstructed, RowInterpolated, Side, Through,
 };
 pub use surgery::{EachLayer, LayerPlan, LayerSurgery, SurgeryEach, SurgeryLayers};
-pub use write_read::{
-    Flow, Gradient, Readers, RowFlow, StreamDirection, WriteReadFlow, WriteReadReaders, WriteReadWriters, Writers,
-};
+pub use write_read::{Flow, Gradient, Readers, RowFlow, WriteReadFlow, WriteReadReaders, WriteReadWriters, Writers};

@@ -10,7 +10,6 @@ mod top;
 mod writes;
 
 pub use decomposition::{Decomposition, Sublayers};
-pub use direction::PartDirection;
 pub use full::{FullDecomposition, ResidualParts, RowParts};
 pub use mlp_basis::{LayerBasis, MlpBases, MlpBasis, MlpSide};
 pub use place::{Split, StreamPlace};

@@ -3,8 +3,10 @@
 //! `cargo bench -p arrakis --bench ratios` prints the median time of each and the median of the ratios taken pair by
 //! pair. The checkpoint is the one of the bench `speed`.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
+use arrakis::bench::Profile;
 use arrakis::prelude::*;
 use arrakis_core::{Pass, unwatched};
 
@@ -49,6 +51,11 @@ fn main() {
             let trace = KEPT_BY_DEFAULT.iter().fold(model.trace(&tokens), |trace, site| trace.keep(*site));
             drop(trace.run().expect("a run"));
         });
+        let profile = RefCell::new(Profile::new());
+        report("profile of a trace that keeps nothing", &|| {
+            drop(profile.borrow_mut().run(&model, |model| model.trace(&tokens).run()).expect("a run"));
+        });
+        println!("\n{}\n", profile.borrow());
     }
 }
 

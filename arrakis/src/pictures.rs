@@ -14,6 +14,11 @@ pub struct Pictures {
     pub style: Style,
 }
 
+impl Pictures {
+    /// As pictures look by default.
+    pub const DEFAULT: Self = Self { style: Style::DEFAULT };
+}
+
 impl Draw for Pictures {
     fn draw(&self, answer: &Answer, folder: &Path) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();

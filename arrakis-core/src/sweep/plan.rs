@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::Sweep;
@@ -45,7 +45,7 @@ pub(super) struct Batch {
 }
 
 /// What a sweep would run, beside a loop that runs each case alone.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepPlan {
     /// Cases.
     pub cases: usize,

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measured::Measured;
-use super::{PartDirection, Split, StreamPlace};
-use crate::index;
+use super::{Split, StreamPlace, direction};
+use crate::{Direction, index};
 
 /// Splits the residual stream at a place into what every component wrote to it.
 ///
@@ -48,7 +48,7 @@ pub struct FullDecomposition {
     pub by: Split,
     /// What the parts are projected on: a token, `{"answer", "wrong"}`, or a vector; nothing if absent.
     #[serde(default)]
-    pub direction: Option<PartDirection>,
+    pub direction: Option<Direction>,
 }
 
 impl FullDecomposition {
@@ -131,7 +131,7 @@ impl FullDecomposition {
         };
         let projections = match (&found.projections, &self.direction) {
             (Some(values), Some(direction)) => {
-                Some(grid("projections of the parts", direction.label(), values)?.diverging())
+                Some(grid("projections of the parts", direction::label(direction), values)?.diverging())
             }
             _ => None,
         };

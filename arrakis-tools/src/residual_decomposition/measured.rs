@@ -1,10 +1,11 @@
 //! How long each part of one row's stream is, which share of the stream it makes up, and what it projects to.
 
-use arrakis_core::{Context, Model, PosSlice, Result, Tokens};
+use arrakis_core::{Context, PosSlice, Result, Tokens};
 use tch::{Kind, Tensor};
 
-use super::{PartDirection, ResidualWrites, Split, StreamPlace, Sublayers};
-use crate::gap;
+use super::direction::Along;
+use super::{ResidualWrites, Split, StreamPlace, Sublayers};
+use crate::{Direction, gap};
 
 /// The measures of all parts at the read positions, in the order of writing.
 pub(super) struct Measured {
@@ -31,15 +32,16 @@ impl Measured {
         positions: Vec<i64>,
         place: StreamPlace,
         split: Split,
-        direction: Option<&PartDirection>,
+        direction: Option<&Direction>,
     ) -> Result<Self> {
         let model = cx.model();
         let (layers, mid, _) = place.resolve(model.dims())?;
-        let direction = direction.map(|direction| direction.resolve(model)).transpose()?;
         let tokens = Tokens::from_ids(ids)?;
         let writes = ResidualWrites::of(cx, &tokens, &PosSlice::At(positions), split == Split::Neurons)?;
         let stream = writes.stream(place)?.f_select(0, 0)?;
-        let mut sums = Sums::new(model, &stream, &writes.final_scale()?.f_select(0, 0)?, direction)?;
+        let scale = writes.final_scale()?.f_select(0, 0)?.f_squeeze_dim(-1)?;
+        let along = direction.map(|direction| Along::of(direction, model, &scale)).transpose()?;
+        let mut sums = Sums::new(&stream, along)?;
         let whole = writes.embeddings()?;
         sums.parts(&whole.labels, &whole.stack.f_select(1, 0)?)?;
         for layer in 0..layers + usize::from(mid) {
@@ -69,15 +71,12 @@ impl Measured {
 }
 
 /// Measures as they are collected.
-struct Sums<'a> {
-    model: &'a dyn Model,
+struct Sums {
     /// `[pos, d_model]`.
     stream: Tensor,
     /// The squared length of the stream: `[pos]`.
     squared: Tensor,
-    /// `[pos, 1]`.
-    scale: Tensor,
-    direction: Option<(Tensor, bool)>,
+    direction: Option<Along>,
     labels: Vec<String>,
     norms: Vec<Tensor>,
     shares: Vec<Tensor>,
@@ -85,13 +84,11 @@ struct Sums<'a> {
     sum: Tensor,
 }
 
-impl<'a> Sums<'a> {
-    fn new(model: &'a dyn Model, stream: &Tensor, scale: &Tensor, direction: Option<(Tensor, bool)>) -> Result<Self> {
+impl Sums {
+    fn new(stream: &Tensor, direction: Option<Along>) -> Result<Self> {
         Ok(Self {
-            model,
             stream: stream.shallow_clone(),
             squared: stream.f_square()?.f_sum_dim_intlist(-1, false, Kind::Double)?,
-            scale: scale.shallow_clone(),
             direction,
             labels: Vec::new(),
             norms: Vec::new(),
@@ -107,8 +104,8 @@ impl<'a> Sums<'a> {
         self.norms.push(norm(parts)?);
         let along = parts.f_mul(&self.stream)?.f_sum_dim_intlist(-1, false, Kind::Double)?;
         self.shares.push(along.f_div(&self.squared)?);
-        if let Some(projections) = self.project(parts)? {
-            self.projections.push(projections);
+        if let Some(direction) = &self.direction {
+            self.projections.push(direction.project(parts)?);
         }
         self.sum = self.sum.f_add(&parts.f_sum_dim_intlist(0, false, Kind::Double)?)?;
         Ok(())
@@ -124,31 +121,16 @@ impl<'a> Sums<'a> {
         self.norms.push(active_by_neuron.f_abs()?.f_mul(&norm(out)?.f_unsqueeze(-1)?)?);
         let along = out.f_matmul(&self.stream.f_transpose(0, 1)?)?;
         self.shares.push(active_by_neuron.f_mul(&along)?.f_div(&self.squared)?);
-        if let Some((vector, normed)) = &self.direction {
-            let (out, active) = if *normed {
-                let one = Tensor::f_ones([1], (Kind::Double, out.device()))?;
-                let scale = self.scale.f_transpose(0, 1)?;
-                (self.model.final_norm_with_scale(out, &one)?, active_by_neuron.f_div(&scale)?)
-            } else {
-                (out.shallow_clone(), active_by_neuron)
-            };
-            self.projections.push(active.f_mul(&out.f_matmul(vector)?.f_unsqueeze(-1)?)?);
+        if let Some(direction) = &self.direction {
+            self.projections.push(direction.project_written(&active_by_neuron, out)?);
         }
         self.sum = self.sum.f_add(&active.f_matmul(out)?)?;
         Ok(())
     }
 
-    /// What values of the stream (`[…, pos, d_model]`) project to.
-    fn project(&self, values: &Tensor) -> Result<Option<Tensor>> {
-        let Some((vector, normed)) = &self.direction else { return Ok(None) };
-        let values =
-            if *normed { self.model.final_norm_with_scale(values, &self.scale)? } else { values.shallow_clone() };
-        Ok(Some(values.f_matmul(vector)?))
-    }
-
     fn finish(self) -> Result<Measured> {
         let joined = |list: &[Tensor]| Tensor::f_cat(list, 0);
-        let whole = self.project(&self.stream)?;
+        let whole = self.direction.as_ref().map(|direction| direction.project(&self.stream)).transpose()?;
         let projections = if self.projections.is_empty() { None } else { Some(joined(&self.projections)?) };
         let projection_gap = match (&whole, &projections) {
             (Some(whole), Some(parts)) => Some(gap::gap(&parts.f_sum_dim_intlist(0, false, Kind::Double)?, whole)?),

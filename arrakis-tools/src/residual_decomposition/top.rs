@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measured::Measured;
-use super::{PartDirection, Split, StreamPlace};
-use crate::{gap, index};
+use super::{Split, StreamPlace, direction};
+use crate::{Direction, gap, index};
 
 /// Ranks the components that wrote most of the residual stream at one position.
 ///
@@ -50,7 +50,7 @@ pub struct TopComponents {
     pub by: Option<TopBy>,
     /// What the parts are projected on: a token, `{"answer", "wrong"}`, or a vector; nothing if absent.
     #[serde(default)]
-    pub direction: Option<PartDirection>,
+    pub direction: Option<Direction>,
     /// How many components are ranked.
     #[serde(default = "ten")]
     pub top: usize,
@@ -140,7 +140,7 @@ impl TopComponents {
         let (values, value) = match (by, &found.projections, &self.direction) {
             (TopBy::Norm, ..) => (&found.norms, "length"),
             (TopBy::Share, ..) => (&found.shares, "share of the stream"),
-            (TopBy::Projection, Some(values), Some(direction)) => (values, direction.label()),
+            (TopBy::Projection, Some(values), Some(direction)) => (values, direction::label(direction)),
             (TopBy::Projection, ..) => {
                 let why = "there is nothing to project on; give a `direction`".into();
                 return Err(Error::Invalid { what: "`by` `projection`".into(), why });

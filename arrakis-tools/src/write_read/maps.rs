@@ -19,7 +19,7 @@ fn folded(model: &dyn Model, weight: WeightPoint, norm: WeightPoint) -> Result<T
 }
 
 /// How the heads of a layer read the stream by `W_Q`, `W_K` or `W_V`: `[head, d_model, d_head]`.
-pub(super) fn heads_read(model: &dyn Model, weight: Weight, layer: usize) -> Result<Tensor> {
+pub(crate) fn heads_read(model: &dyn Model, weight: Weight, layer: usize) -> Result<Tensor> {
     folded(model, weight.at(layer), Weight::LN1_W.at(layer))
 }
 

@@ -8,10 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::direction::StreamDirection;
 use super::maps::{self, Gain};
 use super::places::Places;
-use crate::{gap, index, reduce};
+use crate::{Direction, gap, index, reduce};
 
 /// Finds the heads and MLPs that read a direction of the residual stream, by their weights and in a text.
 ///
@@ -29,8 +28,8 @@ use crate::{gap, index, reduce};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
 /// # let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
-/// use arrakis_tools::{StreamDirection, WriteReadReaders};
-/// let asked = WriteReadReaders::new(StreamDirection::Token(4.into()));
+/// use arrakis_tools::{Direction, WriteReadReaders};
+/// let asked = WriteReadReaders::new(Direction::Token(4.into()));
 /// println!("{:?}", asked.run(&Context::new(&model))?.strongest.entries[0]);
 /// # Ok(())
 /// # }
@@ -39,7 +38,7 @@ use crate::{gap, index, reduce};
 #[serde(deny_unknown_fields)]
 pub struct WriteReadReaders {
     /// The direction.
-    pub direction: StreamDirection,
+    pub direction: Direction,
     /// What to read; if absent, weights alone are asked.
     #[serde(default)]
     pub prompt: Option<Prompt>,
@@ -58,7 +57,7 @@ const fn ten() -> usize {
 impl WriteReadReaders {
     /// Who reads `direction`, by weights.
     #[must_use]
-    pub fn new(direction: StreamDirection) -> Self {
+    pub fn new(direction: Direction) -> Self {
         Self { direction, prompt: None, position: None, top: ten() }
     }
 }
@@ -109,7 +108,7 @@ impl Tool for WriteReadReaders {
         let dims = model.dims();
         let top =
             index::count("top", self.top.min(3 * dims.n_layers * dims.n_heads), 3 * dims.n_layers * dims.n_heads)?;
-        let direction = self.direction.unit(model)?.vector;
+        let direction = self.direction.unit(model)?;
         let tokens = self.prompt.as_ref().map(|prompt| prompt.tokens(model)).transpose()?;
         let places = tokens.as_ref().map(|tokens| Places::of(model, tokens, self.position)).transpose()?;
 

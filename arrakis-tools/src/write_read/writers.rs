@@ -8,10 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::direction::{StreamDirection, Unit};
 use super::maps::{self, Gain};
 use super::places::Places;
-use crate::{gap, index, reduce};
+use crate::{Direction, gap, index, reduce};
 
 /// Finds the heads and MLPs that write along a direction of the residual stream, in a text and by their weights.
 ///
@@ -28,8 +27,8 @@ use crate::{gap, index, reduce};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
 /// # let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
-/// use arrakis_tools::{StreamDirection, WriteReadWriters};
-/// let asked = WriteReadWriters::new(Prompt::Ids(vec![9, 3, 17]), StreamDirection::Token(4.into()));
+/// use arrakis_tools::{Direction, WriteReadWriters};
+/// let asked = WriteReadWriters::new(Prompt::Ids(vec![9, 3, 17]), Direction::Token(4.into()));
 /// println!("{:?}", asked.run(&Context::new(&model))?.strongest.entries[0]);
 /// # Ok(())
 /// # }
@@ -40,7 +39,7 @@ pub struct WriteReadWriters {
     /// What to read.
     pub prompt: Prompt,
     /// The direction.
-    pub direction: StreamDirection,
+    pub direction: Direction,
     /// Position where the writing is looked at; each row's last one if absent.
     #[serde(default)]
     pub position: Option<i64>,
@@ -55,7 +54,7 @@ const fn ten() -> usize {
 
 impl WriteReadWriters {
     /// Who writes along `direction` at the last token of `prompt`.
-    pub fn new(prompt: impl Into<Prompt>, direction: StreamDirection) -> Self {
+    pub fn new(prompt: impl Into<Prompt>, direction: Direction) -> Self {
         Self { prompt: prompt.into(), direction, position: None, top: ten() }
     }
 }
@@ -108,7 +107,12 @@ impl Tool for WriteReadWriters {
         if self.top == 0 {
             return Err(Error::Invalid { what: "top 0".into(), why: "give one at least".into() });
         }
-        let Unit { vector, before } = self.direction.unit(model)?;
+        let vector = self.direction.unit(model)?;
+        // A head reads before its layer, a logit after all of them.
+        let before = match self.direction {
+            Direction::Head { head: [layer, _], .. } => layer,
+            _ => dims.n_layers,
+        };
         if before == 0 {
             let why = "layer 0 reads it, before which only the embedding writes; give a later head".into();
             return Err(Error::Invalid { what: "direction".into(), why });

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use arrakis_bench::{Asked, Bench};
+use arrakis_bench::{Asked, Bench, fields};
 use arrakis_core::{Answer, SweepPlan, answer, number};
-use arrakis_graph::{Backend as _, Html, Page, Theme, backend_of, picture_of, save};
+use arrakis_graph::{Backend as _, Html, Page, Style, Theme, backend_of, picture_of, save};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use super::console::Console;
 use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::{Usage, fields, terminal};
+use super::{Usage, terminal};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     model: String,
     #[command(flatten)]
     prompts: Prompts,
+    /// Ask in a process of its own, which may end without this one: for a tool that crashes
+    #[arg(long)]
+    pub(super) isolate: bool,
     #[command(flatten)]
     show: Show,
 }
@@ -96,12 +99,8 @@ impl Question<'_> {
 impl Show {
     /// An error if the picture could not be written.
     fn check(&self) -> Result<()> {
-        let Some(path) = &self.plot else { return Ok(()) };
-        if !path.is_dir() && backend_of(path).is_err() {
-            bail!(Usage(format!("`--plot {}`: a picture ends in `.svg`, `.png` or `.html`", path.display())));
-        }
         Theme::new(&self.looks.style())?;
-        check_folder(path)
+        self.plot.as_deref().map_or(Ok(()), check_picture)
     }
 
     fn plan(&self, plan: Option<SweepPlan>, tool: &str, console: &Console<'_>) -> Result<()> {
@@ -129,7 +128,7 @@ impl Show {
             }
         }
         if let Some(path) = &self.plot {
-            for file in self.draw(&chosen, &asked.record.name, path)? {
+            for file in draw(&chosen, &asked.record.name, path, &self.looks.style())? {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
@@ -139,23 +138,6 @@ impl Show {
             console.tell(format_args!("run {} {took} {seconds:.2} s: {}\n", asked.record.id, folder.display()))?;
         }
         Ok(())
-    }
-
-    /// Draws the first picture to a file, or all of them to a page or into a folder.
-    fn draw(&self, answer: &Answer, tool: &str, path: &Path) -> Result<Vec<PathBuf>> {
-        let style = self.looks.style();
-        if path.is_dir() {
-            return Ok(arrakis_graph::draw_answer(answer, path, &style)?);
-        }
-        let Some((_, part)) = answer.parts().find(|(_, part)| arrakis_graph::drawable(part)) else {
-            bail!("the answer has no picture: it is made of numbers and texts alone");
-        };
-        if backend_of(path)?.ending() == Html.ending() {
-            save(path, Page::new(tool, &style)?.answer(answer)?.html()?.as_bytes())?;
-        } else {
-            arrakis_graph::draw(part, path, &style)?;
-        }
-        Ok(vec![path.to_path_buf()])
     }
 
     /// The parts to be shown; an error names those that there are.
@@ -175,6 +157,30 @@ impl Show {
     }
 }
 
+/// Draws the first picture of an answer to a file, or all of them to a page under a title, or into a folder.
+pub(crate) fn draw(answer: &Answer, title: &str, path: &Path, style: &Style) -> Result<Vec<PathBuf>> {
+    if path.is_dir() {
+        return Ok(arrakis_graph::draw_answer(answer, path, style)?);
+    }
+    let Some((_, part)) = answer.parts().find(|(_, part)| arrakis_graph::drawable(part)) else {
+        bail!("the answer has no picture: it is made of numbers and texts alone");
+    };
+    if backend_of(path)?.ending() == Html.ending() {
+        save(path, Page::new(title, style)?.answer(answer)?.html()?.as_bytes())?;
+    } else {
+        arrakis_graph::draw(part, path, style)?;
+    }
+    Ok(vec![path.to_path_buf()])
+}
+
+/// An error if a picture could not be written to a path.
+pub(crate) fn check_picture(path: &Path) -> Result<()> {
+    if !path.is_dir() && backend_of(path).is_err() {
+        bail!(Usage(format!("`--plot {}`: a picture ends in `.svg`, `.png` or `.html`", path.display())));
+    }
+    check_folder(path)
+}
+
 /// An error if the folder that a file is to lie in is not there.
 pub(crate) fn check_folder(file: &Path) -> Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -185,7 +191,7 @@ pub(crate) fn check_folder(file: &Path) -> Result<()> {
 }
 
 /// The run and its answer; tensors lie in the run's folder, and in the answer itself where nothing was logged.
-fn json_of(asked: &Asked<Answer>) -> Result<Value> {
+pub(crate) fn json_of(asked: &Asked<Answer>) -> Result<Value> {
     let (result, tensors) = asked.answer.split()?;
     let record = &asked.record;
     let mut object = json!({ "tool": record.name, "parameters": record.parameters, "seed": record.seed });

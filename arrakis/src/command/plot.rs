@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use arrakis_bench::{Bench, Log};
+use arrakis_bench::{Bench, Log, fields};
 use arrakis_core::{Answer, Model, ModelExt, Part, PlotSpec, PosSlice, RowLabels, Tokens};
 use arrakis_graph::{Kind, Picture, backend_of, draw_picture, kind, kinds, plot, plot_parts, reads};
 use clap::Args;
@@ -14,7 +14,7 @@ use super::console::Console;
 use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::{Usage, fields, terminal};
+use super::{Usage, terminal};
 
 /// The question whose answer a kind draws if nothing else is said.
 const ASKED: [(&str, &str); 5] = [
@@ -143,8 +143,11 @@ impl Arguments {
             let why = "draws an answer; `--points`, `--head` and `--repeat` are for kinds that draw hook points";
             bail!(Usage(format!("`{}` {why}", kind.name())));
         }
-        let answers =
-            if self.run.is_empty() { vec![self.ask(kind, options, console)?] } else { self.logged(&options.log())? };
+        let answers = if self.run.is_empty() {
+            vec![self.ask(kind, options, console)?]
+        } else {
+            self.logged(&options.bench.log())?
+        };
         let mut parts: Vec<(&str, &Part)> = Vec::new();
         for answer in &answers {
             let found: Vec<_> = answer

@@ -36,7 +36,7 @@ impl Arguments {
             bail!(Usage(format!("`--out {}`: a report is a page and ends in `.html`", self.out.display())));
         }
         check_folder(&self.out)?;
-        let log = options.log();
+        let log = options.bench.log();
         let records = self.runs.iter().map(|run| Ok(log.get(run)?)).collect::<Result<Vec<Record>>>()?;
         let mut page = Page::new(&self.title, &self.looks.style())?;
         for record in &records {

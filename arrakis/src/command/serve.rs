@@ -20,7 +20,7 @@ impl Arguments {
         let server = tiny_http::Server::http(&address)
             .map_err(|error| anyhow!("cannot serve on `{address}`: {error}; give another `--port`"))?;
         let port = server.server_addr().to_ip().map_or(self.port, |address| address.port());
-        let log = options.log();
+        let log = options.bench.log();
         console.tell(format_args!("{} at http://127.0.0.1:{port}/ until Ctrl-C\n", log.folder().display()))?;
         LogPages::new(log, port).serve(&server);
         Ok(())

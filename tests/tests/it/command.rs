@@ -1,6 +1,7 @@
 //! The `arrakis` command, run in this process: what it prints, what it writes, how it ends.
 
 mod bad_input;
+mod profile;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,10 @@ fn help_is_a_result_and_nonsense_a_usage_error() {
     let nowhere = PathBuf::from("nowhere");
     let ended = arrakis(&nowhere, &["--help"]);
     assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    for verb in ["model", "tools", "ask", "cache", "generate", "patch", "parity", "demo"] {
+    for verb in [
+        "model", "tools", "ask", "cache", "generate", "patch", "profile", "plugin", "parity", "run", "rerun", "sweep",
+        "log", "demo",
+    ] {
         assert!(ended.out.contains(&format!("\n  {verb}  ")), "{verb}");
         assert_eq!(arrakis(&nowhere, &[verb, "--help"]).status, 0, "{verb}");
     }

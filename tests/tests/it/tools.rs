@@ -8,7 +8,7 @@ mod factored_matrix;
 mod feature_viz;
 mod head_composition;
 mod induction;
-mod input;
+pub(crate) mod input;
 mod knowledge;
 mod lens;
 mod lens_layers;

@@ -74,3 +74,6 @@ fn spread(pattern: &Tensor, real: &Tensor) -> Result<Tensor> {
 }
 
 register_tools!(HeadEntropy);
+
+#[cfg(feature = "plugin")]
+arrakis_core::export_plugin!();

@@ -133,7 +133,7 @@ fn unknown_tools_and_fields() {
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "prompt=[2]"]), @"the field `prompt` is given, and `--prompt` or `--tokens` too; give one of them");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "top=2", "top=3"]), @"`top` is given twice");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "top"]), @"`top` is no `field=value`; options of arrakis begin with `--`");
-    insta::assert_snapshot!(lens_error(2, &["--tokens", "1", ".top=1"]), @"`.top=1` names no field");
+    insta::assert_snapshot!(lens_error(2, &["--tokens", "1", ".top=1"]), @"`.top` names no field");
     let found = lens_error(2, &["--tokens", "1", "top=many"]);
     assert!(found.starts_with("`logit_lens.lens`: invalid type: string \"many\""), "{found}");
     let missing = error(2, &["ask", "patching.activation", "--model", "m", "clean=a"]);

@@ -147,7 +147,7 @@ fn what_cannot_be_asked_is_named() {
     assert!(refused(&neuron(2, 0), &model).contains("layer 2 is out of range: there are 2"));
     assert!(refused(&neuron(0, 9999), &model).contains("neuron 9999"));
     assert!(refused(&direction(vec![1.0; 3]), &model).contains("it has 3 numbers where 24 are wanted"));
-    assert!(refused(&direction(vec![0.0; 24]), &model).contains("points nowhere"));
+    assert!(refused(&direction(vec![0.0; 24]), &model).contains("its length is 0"));
     assert!(refused(&direction(vec![f64::NAN; 24]), &model).contains("entry 0 is NaN"));
     let head = Feature::Head { layer: 0, head: 4, direction: Direction::Token(3.into()) };
     assert!(refused(&asked(head), &model).contains("head 4 is out of range: there are 4"));

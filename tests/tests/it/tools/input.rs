@@ -5,10 +5,10 @@ use arrakis_models::Decoder;
 use arrakis_tools::{
     AblationEffects, AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout,
     AttentionMerge, AttentionPatterns, AttentionTop, BlendOf, BlendedHead, Circuit, CompositionScores, Control,
-    DirectAttribution, Feature, FullDecomposition, HeadCircuit, HeadInput, HeadPath, HeadPlace, KnowledgeNeuron,
-    LayerAttribution, LayerPlan, LensAblation, LinearProbe, LogitLens, MlpBasis, MlpSide, NeuronAttribution, PatchKind,
-    PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, ResidualGradient, ResidualMovement,
-    ResidualSources, Split, StreamDirection, SurgeryEach, SurgeryLayers, TokenCirculation, TopBy, TopComponents,
+    DirectAttribution, Direction, Feature, FullDecomposition, HeadCircuit, HeadInput, HeadPath, HeadPlace,
+    KnowledgeNeuron, LayerAttribution, LayerPlan, LensAblation, LinearProbe, LogitLens, MlpBasis, MlpSide,
+    NeuronAttribution, PatchKind, PatchScale, Prunable, Prune, RelationSubspaces, RelationTokens, ResidualGradient,
+    ResidualMovement, ResidualSources, Split, SurgeryEach, SurgeryLayers, TokenCirculation, TopBy, TopComponents,
     TopTokens, TunedLens, TunedLensTraining, TypedRelation, TypedRelations, VirtualHead, WriteReadFlow,
     WriteReadReaders, WriteReadWriters,
 };
@@ -75,7 +75,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Parameters that a tool takes, without the optional ones.
-pub(super) fn least(name: &str) -> Value {
+pub(crate) fn least(name: &str) -> Value {
     let prompt = [9, 3, 17, 40];
     let corpus = [[9, 3, 17, 40], [5, 8, 2, 11]];
     let point = "blocks.0.hook_resid_post";
@@ -223,16 +223,16 @@ fn parameters_survive_json() {
     same(&SurgeryLayers::new("text", LayerPlan::Reverse));
     same(&SurgeryEach::new("text"));
     same(&WriteReadFlow { metric: Some(Metric::Loss), ..WriteReadFlow::new("text", 1) });
-    let keys = StreamDirection::Head { head: [1, 0], side: HeadInput::K, component: 2 };
+    let keys = Direction::Head { head: [1, 0], side: HeadInput::K, component: 2 };
     same(&WriteReadWriters::new("text", keys));
-    same(&WriteReadReaders::new(StreamDirection::Difference { answer: " a".into(), wrong: 3.into() }));
+    same(&WriteReadReaders::new(Direction::Difference { answer: " a".into(), wrong: 3.into() }));
     same(&AttentionHeads { bos: Some(1.into()), ..AttentionHeads::default() });
     same(&DirectAttribution::new("text", " a", 3));
     let mut full = FullDecomposition::new("text");
     for direction in [
-        arrakis_tools::PartDirection::Vector(vec![0.5, -1.0]),
-        arrakis_tools::PartDirection::Token(" a".into()),
-        arrakis_tools::PartDirection::Difference { answer: 3.into(), wrong: " b".into() },
+        arrakis_tools::Direction::Vector(vec![0.5, -1.0]),
+        arrakis_tools::Direction::Token(" a".into()),
+        arrakis_tools::Direction::Difference { answer: 3.into(), wrong: " b".into() },
     ] {
         full.direction = Some(direction);
         same(&full);
@@ -321,7 +321,7 @@ fn bad_values_are_named() {
         ("write_read.flow", "source", json!(4), "position 4"),
         ("write_read.writers", "position", json!(4), "position 4"),
         ("write_read.writers", "top", json!(0), "top 0"),
-        ("write_read.readers", "direction", json!({ "vector": [1.0] }), "1 numbers where d_model is 24"),
+        ("write_read.readers", "direction", json!({ "vector": [1.0] }), "it has 1 numbers where 24 are wanted"),
         ("write_read.readers", "top", json!(0), "top 0"),
         ("attention.heads", "length", json!(1), "length 1"),
         ("attention.heads", "length", json!(61), "length 61"),

@@ -3,7 +3,7 @@
 use arrakis_core::{Context, Model, PosSlice, Prompt, Tokens, Tool as _, Weight, answer};
 use arrakis_models::processing::processed;
 use arrakis_tools::{
-    Decomposition, FullDecomposition, MlpBasis, MlpSide, PartDirection, ResidualWrites, Split, StreamPlace, Sublayers,
+    Decomposition, Direction, FullDecomposition, MlpBasis, MlpSide, ResidualWrites, Split, StreamPlace, Sublayers,
     TopBy, TopComponents,
 };
 use tch::{Kind, Tensor};
@@ -125,7 +125,7 @@ fn parts_sum_to_the_stream() {
         for by in [Split::Sublayers, Split::Heads, Split::Neurons] {
             for layer in [None, Some(1)] {
                 let mut asked = FullDecomposition { by, layer, ..FullDecomposition::new(prompt.clone()) };
-                asked.direction = Some(PartDirection::Token(3.into()));
+                asked.direction = Some(Direction::Token(3.into()));
                 asked.positions = Some(vec![-1, 2]);
                 for found in asked.run(&cx).unwrap().rows {
                     assert_small(found.sum_gap, 1e-9, name);
@@ -156,7 +156,7 @@ fn neurons_are_measured_as_what_they_write() {
         let logits = writes.logit_attrs(&neurons, &ids, None).unwrap();
         let asked = FullDecomposition {
             by: Split::Neurons,
-            direction: Some(PartDirection::Token(3.into())),
+            direction: Some(Direction::Token(3.into())),
             ..FullDecomposition::new(Prompt::Ids(vec![9, 3, 17, 40]))
         };
         let found = asked.run(&cx).unwrap().rows.remove(0);
@@ -193,7 +193,7 @@ fn a_planted_write_is_found() {
     let mut asked = TopComponents::new(Prompt::Ids(vec![9, 3, 17, 40]));
     let mut direction = vec![0.0; dims.d_model];
     direction[0] = 2.0;
-    (asked.split, asked.direction) = (Split::Neurons, Some(PartDirection::Vector(direction)));
+    (asked.split, asked.direction) = (Split::Neurons, Some(Direction::Vector(direction)));
     let found = asked.run(&cx).unwrap().rows.remove(0);
     assert_eq!(found.top.entries[0].label, "L1N5");
 
@@ -232,10 +232,10 @@ fn bad_input_is_named() {
     assert!(ask(&|asked| asked.mid = true).contains("say in which block"));
     assert!(ask(&|asked| asked.positions = Some(vec![])).contains("the list is empty"));
     assert!(ask(&|asked| asked.positions = Some(vec![4])).contains("position 4"));
-    assert!(ask(&|asked| asked.direction = Some(PartDirection::Vector(vec![1.0]))).contains("it has 1 numbers"));
+    assert!(ask(&|asked| asked.direction = Some(Direction::Vector(vec![1.0]))).contains("it has 1 numbers"));
     let nan = vec![f64::NAN; model.dims().d_model];
-    assert!(ask(&|asked| asked.direction = Some(PartDirection::Vector(nan.clone()))).contains("its length is NaN"));
-    assert!(ask(&|asked| asked.direction = Some(PartDirection::Token(61.into()))).contains("token id 61"));
+    assert!(ask(&|asked| asked.direction = Some(Direction::Vector(nan.clone()))).contains("entry 0 is NaN"));
+    assert!(ask(&|asked| asked.direction = Some(Direction::Token(61.into()))).contains("token id 61"));
     let mid = FullDecomposition { layer: Some(1), mid: true, ..full.clone() };
     assert!(refused(&mid, &parallel).contains("read the same stream"));
     let top = TopComponents::new(Prompt::Ids(vec![9]));

@@ -1,22 +1,22 @@
 //! `write_read.writers`, `write_read.readers` and `write_read.flow`
 
 use arrakis_core::{Context, Metric, Model as _, ModelExt as _, Prompt, Site, Tokens, Tool as _};
-use arrakis_tools::{HeadInput, StreamDirection, WriteReadFlow, WriteReadReaders, WriteReadWriters};
+use arrakis_tools::{Direction, HeadInput, WriteReadFlow, WriteReadReaders, WriteReadWriters};
 use tch::{Kind, Tensor};
 
 use super::{assert_small, each_folder, golden, refused};
 use crate::planted;
 
-fn directions(d_model: usize) -> Vec<StreamDirection> {
+fn directions(d_model: usize) -> Vec<Direction> {
     let vector = (0..d_model).map(|place| (place as f64 * 0.7).sin()).collect();
-    let head = |side| StreamDirection::Head { head: [1, 1], side, component: 1 };
+    let head = |side| Direction::Head { head: [1, 1], side, component: 1 };
     vec![
-        StreamDirection::Token(4.into()),
-        StreamDirection::Difference { answer: 4.into(), wrong: 7.into() },
+        Direction::Token(4.into()),
+        Direction::Difference { answer: 4.into(), wrong: 7.into() },
         head(HeadInput::Q),
         head(HeadInput::K),
         head(HeadInput::V),
-        StreamDirection::Vector(vector),
+        Direction::Vector(vector),
     ]
 }
 
@@ -49,8 +49,7 @@ fn a_logit_is_what_is_written_along_its_direction() {
     let unembedding =
         model.weight_named("unembed.W_U").unwrap() * model.weight_named("ln_final.w").unwrap().unsqueeze(-1);
     let length = unembedding.select(1, 4).norm().double_value(&[]);
-    let found =
-        WriteReadWriters::new(Prompt::Ids(ids), StreamDirection::Token(4.into())).run(&Context::new(&model)).unwrap();
+    let found = WriteReadWriters::new(Prompt::Ids(ids), Direction::Token(4.into())).run(&Context::new(&model)).unwrap();
     assert_small((found.stream * length / scale - logits.double_value(&[4])).abs(), 1e-10, "logit");
 }
 
@@ -61,7 +60,7 @@ fn gains_are_one_in_the_mean_over_a_basis() {
     let mut sums = [0.0; 2];
     for place in 0..d_model {
         let vector = (0..d_model).map(|other| f64::from(u8::from(other == place))).collect();
-        let found = WriteReadReaders::new(StreamDirection::Vector(vector)).run(&Context::new(&model)).unwrap();
+        let found = WriteReadReaders::new(Direction::Vector(vector)).run(&Context::new(&model)).unwrap();
         sums[0] += found.gains[1].get(1, 2).unwrap().powi(2);
         sums[1] += found.mlp_gain.lines[0].values[0].powi(2);
     }
@@ -89,21 +88,21 @@ fn directions_of_a_head_are_singular_vectors_of_its_circuits() {
             let expected = left.select(1, component as i64);
             let sign = expected.get(expected.abs().argmax(0, false).int64_value(&[])).sign();
             let numbers = arrakis_core::answer::numbers(&(expected * sign)).unwrap();
-            let gains = |direction: StreamDirection| {
+            let gains = |direction: Direction| {
                 let found = WriteReadReaders::new(direction).run(&Context::new(&model)).unwrap();
                 found.gains.map(|grid| grid.values).concat()
             };
-            let found = gains(StreamDirection::Head { head: [1, 2], side, component });
-            let expected = gains(StreamDirection::Vector(numbers));
+            let found = gains(Direction::Head { head: [1, 2], side, component });
+            let expected = gains(Direction::Vector(numbers));
             super::assert_close(&found, &Tensor::from_slice(&expected), 1e-9, "gains");
         }
     }
 }
 
 /// The direction of an entry of the planted model's stream.
-fn entry(place: i64) -> StreamDirection {
+fn entry(place: i64) -> Direction {
     let d_model = planted::induction().dims().d_model as i64;
-    StreamDirection::Vector((0..d_model).map(|other| f64::from(u8::from(other == place))).collect())
+    Direction::Vector((0..d_model).map(|other| f64::from(u8::from(other == place))).collect())
 }
 
 #[test]
@@ -114,14 +113,13 @@ fn the_planted_circuit_is_found_by_who_writes_and_who_reads() {
     let (last, read) = (ids.len() - 1, ids[..ids.len() - 1].to_vec());
 
     // The logit of the token that follows is written by the induction head.
-    let found =
-        WriteReadWriters::new(Prompt::Ids(read.clone()), StreamDirection::Token(ids[last].into())).run(&cx).unwrap();
+    let found = WriteReadWriters::new(Prompt::Ids(read.clone()), Direction::Token(ids[last].into())).run(&cx).unwrap();
     assert_eq!(found.strongest.entries[0].label, "L1H2");
     assert_eq!(found.head_gain.strongest(1).entries[0].label, "layer 1, head 2");
 
     // What the induction head's keys read is written by the previous-token head, and nobody else's keys read it so.
     // The direction read most is that of position 0, where the head rests.
-    let keys = StreamDirection::Head { head: [1, 2], side: HeadInput::K, component: 1 };
+    let keys = Direction::Head { head: [1, 2], side: HeadInput::K, component: 1 };
     let found = WriteReadWriters::new(Prompt::Ids(read.clone()), keys.clone()).run(&cx).unwrap();
     assert_eq!(found.head_gain.strongest(1).entries[0].label, "layer 0, head 1");
     let found = WriteReadReaders::new(keys).run(&cx).unwrap();
@@ -188,9 +186,9 @@ fn a_batch_is_its_rows() {
     let model = golden("llama");
     let rows = [vec![9, 3, 17, 40, 5], vec![5, 8, 2]];
     let ask = |rows: &[Vec<i64>]| {
-        let found = WriteReadWriters::new(Prompt::Rows(rows.to_vec()), StreamDirection::Token(4.into()));
+        let found = WriteReadWriters::new(Prompt::Rows(rows.to_vec()), Direction::Token(4.into()));
         let found = found.run(&Context::new(&model)).unwrap();
-        let mut asked = WriteReadReaders::new(StreamDirection::Token(4.into()));
+        let mut asked = WriteReadReaders::new(Direction::Token(4.into()));
         asked.prompt = Some(Prompt::Rows(rows.to_vec()));
         let shares = asked.run(&Context::new(&model)).unwrap().shares.unwrap().0.map(|grid| grid.values);
         [vec![found.stream], found.heads.values, shares.concat()].concat()
@@ -215,13 +213,13 @@ fn what_cannot_be_asked_is_said() {
     let model = golden("gpt2");
     let prompt = Prompt::Ids(vec![9, 3, 17, 40]);
     for (direction, expected) in [
-        (StreamDirection::Vector(vec![1.0]), "1 numbers where d_model is 24"),
-        (StreamDirection::Vector(vec![0.0; 24]), "its length is 0"),
-        (StreamDirection::Vector(vec![f64::NAN; 24]), "its length is NaN"),
-        (StreamDirection::Token(61.into()), "token id 61"),
-        (StreamDirection::Head { head: [0, 0], side: HeadInput::K, component: 0 }, "only the embedding writes"),
-        (StreamDirection::Head { head: [1, 4], side: HeadInput::K, component: 0 }, "head 4 is out of range"),
-        (StreamDirection::Head { head: [1, 0], side: HeadInput::K, component: 99 }, "component 99"),
+        (Direction::Vector(vec![1.0]), "it has 1 numbers where 24 are wanted"),
+        (Direction::Vector(vec![0.0; 24]), "its length is 0"),
+        (Direction::Vector(vec![f64::NAN; 24]), "entry 0 is NaN"),
+        (Direction::Token(61.into()), "token id 61"),
+        (Direction::Head { head: [0, 0], side: HeadInput::K, component: 0 }, "only the embedding writes"),
+        (Direction::Head { head: [1, 4], side: HeadInput::K, component: 0 }, "head 4 is out of range"),
+        (Direction::Head { head: [1, 0], side: HeadInput::K, component: 99 }, "component 99"),
     ] {
         let why = refused(&WriteReadWriters::new(prompt.clone(), direction), &model);
         assert!(why.contains(expected), "{why}");

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 /// The two streams of the command.
-pub(crate) struct Console<'a> {
+pub struct Console<'a> {
     out: RefCell<&'a mut dyn Write>,
     err: RefCell<&'a mut dyn Write>,
     room: Room,
@@ -21,7 +21,7 @@ pub(crate) struct Console<'a> {
 
 impl<'a> Console<'a> {
     /// Streams that nobody watches.
-    pub(crate) fn pipe(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+    pub fn pipe(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         Self {
             out: RefCell::new(out),
             err: RefCell::new(err),
@@ -33,7 +33,7 @@ impl<'a> Console<'a> {
     }
 
     /// The process' own streams; they may be a terminal.
-    pub(crate) fn terminal(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+    pub fn terminal(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         let mut room = Room::default();
         if let Some((width, _)) = terminal_size::terminal_size_of(io::stdout()) {
             room.width = usize::from(width.0);
@@ -42,39 +42,44 @@ impl<'a> Console<'a> {
     }
 
     /// The room of tables.
-    pub(crate) const fn room(&self) -> Room {
+    pub const fn room(&self) -> Room {
         self.room
     }
 
     /// Whether a terminal reads the results.
-    pub(crate) const fn is_terminal(&self) -> bool {
+    pub const fn is_terminal(&self) -> bool {
         self.shows
     }
 
+    /// Whether somebody watches a terminal.
+    pub const fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Writes a result, as it is.
-    pub(crate) fn print(&self, text: impl Display) -> io::Result<()> {
+    pub fn print(&self, text: impl Display) -> io::Result<()> {
         self.clear();
         write!(self.out.borrow_mut(), "{text}")
     }
 
     /// Writes a result and ends the line.
-    pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
+    pub fn line(&self, text: impl Display) -> io::Result<()> {
         self.print(format_args!("{text}\n"))
     }
 
     /// Writes a result as one JSON object.
-    pub(crate) fn json(&self, value: &Value) -> io::Result<()> {
+    pub fn json(&self, value: &Value) -> io::Result<()> {
         self.line(value)
     }
 
     /// Writes words about results, as they are.
-    pub(crate) fn tell(&self, text: impl Display) -> io::Result<()> {
+    pub fn tell(&self, text: impl Display) -> io::Result<()> {
         self.clear();
         write!(self.err.borrow_mut(), "{text}")
     }
 
     /// Lets what was written be seen.
-    pub(crate) fn flush(&self) -> io::Result<()> {
+    pub fn flush(&self) -> io::Result<()> {
         self.out.borrow_mut().flush()
     }
 

@@ -1,19 +1,20 @@
-//! A direction of the residual stream, given by a token, a head, or its numbers.
+//! A direction of activations, given by its numbers, a token, a pair of tokens, or a head.
 
-use arrakis_core::{Error, Model, NormKind, Result, TokenChoice, Weight};
+use arrakis_core::{Error, Model, Result, TokenChoice, Weight};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::maps;
-use crate::HeadInput;
-use crate::index;
+use crate::write_read::maps;
+use crate::{HeadInput, index, token_effects};
 
-/// A direction of the residual stream; its length is of no account.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+/// A direction of the residual stream, or of the activations at another place if it is given by its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum StreamDirection {
-    /// What the logit of a token reads after the last layer: its unembedding times the final norm's weight.
+pub enum Direction {
+    /// Its numbers, as many as there are at the place where it is read.
+    Vector(Vec<f64>),
+    /// What the logit of a token reads after the last layer: its unembedding with the final norm's weight folded in.
     Token(TokenChoice),
     /// The same of the logit of one token minus that of another.
     Difference {
@@ -35,55 +36,45 @@ pub enum StreamDirection {
         #[serde(default)]
         component: usize,
     },
-    /// Its `d_model` numbers.
-    Vector(Vec<f64>),
 }
 
-/// A direction looked up.
-pub(super) struct Unit {
-    /// A vector of length 1, in double: `[d_model]`.
-    pub(super) vector: Tensor,
-    /// The layer before which it is read; the number of layers for a logit.
-    pub(super) before: usize,
-}
-
-impl StreamDirection {
-    /// The unit vector; an error if there is none.
-    pub(super) fn unit(&self, model: &dyn Model) -> Result<Unit> {
-        let dims = model.dims();
-        let invalid = |why: String| Err(Error::Invalid { what: "direction".into(), why });
-        let (vector, before) = match self {
-            Self::Token(token) => (logit(model, token)?, dims.n_layers),
-            Self::Difference { answer, wrong } => (logit(model, answer)?.f_sub(&logit(model, wrong)?)?, dims.n_layers),
-            Self::Head { head, side, component } => {
-                let (layer, head) = index::head(dims, *head)?;
-                (read_by_head(model, layer, head, *side, *component)?, layer)
-            }
+impl Direction {
+    /// The numbers, in double: `[width]`; an error if they are not `width` finite ones that point somewhere.
+    pub(crate) fn numbers(&self, model: &dyn Model, width: usize) -> Result<Tensor> {
+        let refuse = |why: String| Error::Invalid { what: "direction".into(), why };
+        let numbers = match self {
             Self::Vector(numbers) => {
-                if numbers.len() != dims.d_model {
-                    return invalid(format!("{} numbers where d_model is {}", numbers.len(), dims.d_model));
+                if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
+                    return Err(refuse(format!("entry {place} is {}", numbers[place])));
                 }
-                (Tensor::f_from_slice(numbers)?.f_to_device(model.device())?, dims.n_layers)
+                Tensor::f_from_slice(numbers)?.f_to_device(model.device())?
+            }
+            Self::Token(token) => token_effects::folded(model, &[token.id(model)?])?.f_select(1, 0)?,
+            Self::Difference { answer, wrong } => {
+                let both = token_effects::folded(model, &[answer.id(model)?, wrong.id(model)?])?;
+                both.f_select(1, 0)?.f_sub(&both.f_select(1, 1)?)?
+            }
+            Self::Head { head, side, component } => {
+                let (layer, head) = index::head(model.dims(), *head)?;
+                read_by_head(model, layer, head, *side, *component)?
             }
         };
-        let length = vector.f_norm()?.f_double_value(&[])?;
-        if !length.is_finite() || length == 0.0 {
-            return invalid(format!("its length is {length}; give one that is finite and not 0"));
+        let found = numbers.numel();
+        if found != width {
+            return Err(refuse(format!("it has {found} numbers where {width} are wanted")));
         }
-        Ok(Unit { vector: vector.f_div_scalar(length)?, before })
+        let length = numbers.f_norm()?.f_double_value(&[])?;
+        if !length.is_finite() || length == 0.0 {
+            return Err(refuse(format!("its length is {length}; give finite numbers that are not all 0")));
+        }
+        Ok(numbers)
     }
-}
 
-/// What the logit of a token reads of the stream, but for the scale of the final norm: `[d_model]`.
-fn logit(model: &dyn Model, token: &TokenChoice) -> Result<Tensor> {
-    let mut column = model.weight(Weight::U.global())?.f_select(1, token.id(model)?)?.f_to_kind(Kind::Double)?;
-    if let Some(norm) = model.weight_if_any(Weight::LN_FINAL_W.global())? {
-        column = column.f_mul(&norm.f_to_kind(Kind::Double)?)?;
+    /// The numbers in the residual stream, as a vector of length 1: `[d_model]`, in double.
+    pub(crate) fn unit(&self, model: &dyn Model) -> Result<Tensor> {
+        let numbers = self.numbers(model, model.dims().d_model)?;
+        Ok(numbers.f_div(&numbers.f_norm()?)?)
     }
-    Ok(match model.dims().norm {
-        NormKind::Layer => column.f_sub(&column.f_mean(Kind::Double)?)?,
-        NormKind::Rms => column,
-    })
 }
 
 /// A left singular vector of the circuit by which a head reads one of its inputs: `[d_model]`.

@@ -1,0 +1,135 @@
+//! Plugins: shared libraries of tools, looked at before they are loaded, and loaded for as long as the program runs.
+
+mod elf;
+mod folders;
+mod inspection;
+mod open;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use arrakis_core::plugin::{Adopted, Handles, Stamp};
+use arrakis_core::{ToolEntry, register};
+
+use crate::{Bench, Error, Result};
+pub use folders::{Found, plugin_files};
+pub use inspection::Inspection;
+
+/// A library that was loaded.
+pub struct Plugin {
+    path: PathBuf,
+    digest: String,
+    stamp: Stamp,
+    adopted: Adopted,
+    /// Whether its tools are found by name.
+    registered: AtomicBool,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, digest, stamp, .. } = self;
+        f.debug_struct("Plugin")
+            .field("path", path)
+            .field("digest", digest)
+            .field("stamp", stamp)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every library that was loaded; none is ever unloaded.
+static OPENED: Mutex<Vec<&'static Plugin>> = Mutex::new(Vec::new());
+
+/// Loads a plugin, so that its tools are found by name like linked ones; loading it again changes nothing.
+///
+/// The file is looked at first ([`Inspection`]), and none of its code runs unless it was built for this ABI and this
+/// LibTorch. An error leaves everything as it was; a name that a tool has already is an error that names both owners.
+pub fn load_plugin(path: impl AsRef<Path>) -> Result<&'static Plugin> {
+    let plugin = Plugin::open(path)?;
+    // Under the lock, so that two threads do not register it twice.
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !plugin.registered.load(Ordering::Acquire) {
+        register(&plugin.adopted.tools)?;
+        plugin.registered.store(true, Ordering::Release);
+    }
+    drop(opened);
+    Ok(plugin)
+}
+
+/// The plugins whose tools are found by name, in the order in which they were loaded.
+#[must_use]
+pub fn plugins() -> Vec<&'static Plugin> {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.iter().copied().filter(|plugin| plugin.registered.load(Ordering::Acquire)).collect()
+}
+
+impl Plugin {
+    /// Loads a library without making its tools known by name; [`tools`](Self::tools) are asked straight.
+    pub fn open(path: impl AsRef<Path>) -> Result<&'static Self> {
+        let path = path.as_ref();
+        let inspection = Inspection::of(path)?;
+        let refuse = |why: String| Error::Plugin { path: path.to_path_buf(), why };
+        let stamp = match (&inspection.obstacles[..], &inspection.stamp) {
+            ([], Some(stamp)) => stamp.clone(),
+            (obstacles, _) => return Err(refuse(obstacles.join("; "))),
+        };
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = opened.iter().find(|known| known.digest == inspection.digest) {
+            return Ok(known);
+        }
+        if opened.iter().any(|known| known.path == inspection.path) {
+            let why = "it has changed since it was loaded, and a library is never unloaded; start a new process".into();
+            return Err(refuse(why));
+        }
+        let adopted = open::open(&inspection.path, &stamp, &inspection.tools).map_err(refuse)?;
+        let Inspection { path, digest, .. } = inspection;
+        let registered = AtomicBool::new(false);
+        let plugin: &'static Self = Box::leak(Box::new(Self { path, digest, stamp, adopted, registered }));
+        opened.push(plugin);
+        Ok(plugin)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of the file (blake3, hexadecimal).
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Its own name and version.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.stamp.plugin
+    }
+
+    /// What it was built for.
+    #[must_use]
+    pub const fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// Its tools.
+    #[must_use]
+    pub fn tools(&self) -> &[ToolEntry] {
+        &self.adopted.tools
+    }
+
+    /// The tensors that it has given and taken on this thread, if it counts them.
+    #[must_use]
+    pub fn handles(&self) -> Option<Handles> {
+        self.adopted.handles()
+    }
+}
+
+impl Bench<'_> {
+    /// Loads a plugin, as [`load_plugin`] does: its tools can be asked by name, on this bench and every other.
+    pub fn load_plugin(&self, path: impl AsRef<Path>) -> Result<&'static Plugin> {
+        load_plugin(path)
+    }
+}

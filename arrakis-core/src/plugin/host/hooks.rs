@@ -1,0 +1,88 @@
+//! The hooks of a plugin, as the host's model sees them.
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::ptr;
+
+use tch::Tensor;
+
+use super::super::abi::{self, Bytes};
+use super::super::crossing::mistake;
+use super::super::failure::{error_of, there};
+use super::super::handles::{give, take_if_any};
+use super::hook_panicked;
+use super::points::PointTable;
+use crate::{Error, HookPoint, Hooks, Result};
+
+/// The hooks of a plugin.
+pub(super) struct Theirs<'a> {
+    points: &'a PointTable,
+    state: *mut c_void,
+    watches: unsafe extern "C" fn(*mut c_void, usize) -> u8,
+    visit: unsafe extern "C" fn(*mut c_void, usize, *mut abi::Tensor, *mut *mut abi::Tensor, *mut Bytes) -> u32,
+    given: Option<unsafe extern "C" fn(*mut c_void, usize, *mut *mut abi::Tensor, *mut Bytes) -> u32>,
+}
+
+impl<'a> Theirs<'a> {
+    pub(super) fn new(hooks: &abi::Hooks, points: &'a PointTable) -> Result<Self> {
+        let abi::Hooks { state, watches, visit, given, .. } = *hooks;
+        let (watches, visit) = (there(watches, "Hooks.watches")?, there(visit, "Hooks.visit")?);
+        Ok(Self { points, state, watches, visit, given })
+    }
+
+    fn place(&self, point: HookPoint) -> Result<usize> {
+        self.points.place(point).ok_or_else(|| Error::Invalid {
+            what: format!("`{point}`"),
+            why: "the model visits this point and does not list it".into(),
+        })
+    }
+}
+
+/// The error of a hook that failed.
+fn failed(status: u32, why: Bytes) -> Error {
+    // SAFETY: the plugin wrote them, or nothing.
+    let words = match unsafe { why.take_text("hook") } {
+        Ok(words) => words,
+        Err(error) => return error,
+    };
+    if status == abi::PANICKED { hook_panicked(words) } else { error_of(status, words, "hook") }
+}
+
+impl Hooks for Theirs<'_> {
+    fn watches(&self, point: HookPoint) -> bool {
+        // A point that is not listed is no plugin's to watch.
+        // SAFETY: the functions live as long as the pass, and take the state that came with them.
+        self.points.place(point).is_some_and(|place| unsafe { (self.watches)(self.state, place) } != 0)
+    }
+
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
+        let place = self.place(point)?;
+        let (mut flows_on, mut why) = (ptr::null_mut(), Bytes::EMPTY);
+        // SAFETY: as in `watches`; the value changes hands.
+        let status = unsafe { (self.visit)(self.state, place, give(value), &raw mut flows_on, &raw mut why) };
+        // SAFETY: what the plugin wrote there changes hands.
+        let flows_on = unsafe { take_if_any(flows_on) };
+        if status != abi::OK {
+            return Err(failed(status, why));
+        }
+        match flows_on {
+            Some(value) if value.defined() => Ok(value),
+            _ => Err(mistake("hook", format!("it gives no value that flows on at `{point}`"))),
+        }
+    }
+
+    fn given(&mut self, point: HookPoint) -> Result<Option<Tensor>> {
+        let Some(given) = self.given else { return Ok(None) };
+        let place = self.place(point)?;
+        let (mut value, mut why) = (ptr::null_mut(), Bytes::EMPTY);
+        // SAFETY: as in `watches`.
+        let status = unsafe { given(self.state, place, &raw mut value, &raw mut why) };
+        // SAFETY: what the plugin wrote there changes hands.
+        let value = unsafe { take_if_any(value) };
+        if status != abi::OK {
+            return Err(failed(status, why));
+        }
+        Ok(value)
+    }
+}

@@ -1,0 +1,101 @@
+//! `arrakis plugin`: looks at a plugin without running it, and begins a new one.
+
+mod template;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use arrakis_bench::{Inspection, load_plugin, plugin_files};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::FAILURE;
+use super::console::Console;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// What a file says of itself, and what would stop it from loading; none of its code runs
+    Check {
+        /// The shared library
+        file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a crate with one tool, which builds, tests and loads as it stands
+    New {
+        /// The name of the crate: small letters, digits and dashes
+        name: String,
+        /// The folder that the crate's own is made in
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        r#in: PathBuf,
+        /// The folder of `arrakis-core` to build on; the one that this program was built from if absent
+        #[arg(long, value_name = "DIR")]
+        core: Option<PathBuf>,
+    },
+}
+
+/// Loads the plugins that are found; one that does not load is told of, and the work goes on.
+pub(super) fn load_found(console: &Console<'_>) -> Result<()> {
+    for found in plugin_files()? {
+        if let Err(error) = load_plugin(&found.path) {
+            console.tell(format_args!("warning: {error} (found by {})\n", found.by))?;
+        }
+    }
+    Ok(())
+}
+
+impl Arguments {
+    pub(crate) fn run(self, console: &Console<'_>) -> Result<u8> {
+        match self.verb {
+            Verb::Check { file, json } => check(&Inspection::of(&file)?, json, console),
+            Verb::New { name, r#in, core } => {
+                let folder = template::write(&name, &r#in, core)?;
+                console.line(folder.display())?;
+                console.tell(format_args!(
+                    "`cargo test` tests it, `cargo build --release` makes `target/release/lib{}.so`, and\n\
+                     `arrakis tools --plugin` that file shows it\n",
+                    name.replace('-', "_")
+                ))?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+fn check(found: &Inspection, as_json: bool, console: &Console<'_>) -> Result<u8> {
+    let obstacles: Vec<String> = found.obstacles.iter().cloned().chain(found.taken()).collect();
+    let status = if obstacles.is_empty() { 0 } else { FAILURE };
+    if as_json {
+        let Inspection { path, digest, stamp, tools, .. } = found;
+        let json = json!({
+            "path": path, "digest": digest, "stamp": stamp, "tools": tools, "loads": obstacles.is_empty(),
+            "obstacles": obstacles,
+        });
+        console.json(&json)?;
+        return Ok(status);
+    }
+    if let Some(stamp) = &found.stamp {
+        console.line(format_args!(
+            "{}: plugin ABI {}, LibTorch {}, arrakis-core {}",
+            stamp.plugin, stamp.abi, stamp.libtorch, stamp.core
+        ))?;
+    }
+    for tool in &found.tools {
+        console.line(format_args!("tool    {} ({})", tool.tool, tool.owner))?;
+    }
+    console.line(format_args!("digest  {}", found.digest))?;
+    for obstacle in &obstacles {
+        console.line(format_args!("does not load: {obstacle}"))?;
+    }
+    if obstacles.is_empty() {
+        console.line("loads")?;
+    }
+    Ok(status)
+}

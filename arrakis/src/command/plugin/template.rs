@@ -1,0 +1,78 @@
+//! A new plugin: a crate written from the template beside this file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use arrakis_core::device;
+use arrakis_core::plugin::stamp;
+
+use crate::command::Usage;
+
+/// The files of the template, and where they go.
+const FILES: [(&str, &str); 5] = [
+    ("Cargo.toml", include_str!("template/Cargo.toml.in")),
+    ("src/lib.rs", include_str!("template/lib.rs.in")),
+    ("README.md", include_str!("template/README.md.in")),
+    (".cargo/config.toml", include_str!("template/config.toml.in")),
+    (".gitignore", "/target\n"),
+];
+
+/// Writes the crate into a new folder of its name, and gives the folder.
+pub(super) fn write(name: &str, within: &Path, core: Option<PathBuf>) -> Result<PathBuf> {
+    check_name(name)?;
+    let core = core_folder(core)?;
+    let libtorch = device::libtorch_folder().context("the folder of LibTorch is not known")?;
+    let libtorch = libtorch.parent().context("LibTorch lies in no folder")?;
+    let folder = within.join(name);
+    // A folder that is there is somebody's.
+    fs::create_dir(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    let filled = |text: &str| -> Result<String> {
+        let words = [
+            ("NAME", name.to_owned()),
+            ("IDENT", name.replace('-', "_")),
+            ("CORE", toml_text(&core)?),
+            ("LIBTORCH", toml_text(libtorch)?),
+            ("VERSION", stamp::LIBTORCH.to_owned()),
+        ];
+        Ok(words.iter().fold(text.to_owned(), |text, (mark, word)| text.replace(&format!("@{mark}@"), word)))
+    };
+    for (file, text) in FILES {
+        let path = folder.join(file);
+        let parent = path.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+        fs::write(&path, filled(text)?).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    // The versions that this program was built with, so that nothing newer has to be fetched.
+    let lock = core.parent().map(|parent| parent.join("Cargo.lock")).filter(|lock| lock.is_file());
+    if let Some(lock) = lock {
+        fs::copy(&lock, folder.join("Cargo.lock")).with_context(|| format!("cannot copy `{}`", lock.display()))?;
+    }
+    Ok(folder)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-')
+        && !name.ends_with('-');
+    if !fits {
+        bail!(Usage(format!("`{name}` is no name for a crate: give small letters, digits and dashes, a letter first")));
+    }
+    Ok(())
+}
+
+/// The folder of `arrakis-core`, as a whole path.
+fn core_folder(given: Option<PathBuf>) -> Result<PathBuf> {
+    let folder = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../arrakis-core"));
+    if !folder.join("src/plugin.rs").is_file() {
+        let cure = "give the one of a checkout by `--core`";
+        bail!("`{}` is no folder of `arrakis-core`; {cure}", folder.display());
+    }
+    fs::canonicalize(&folder).with_context(|| format!("cannot read `{}`", folder.display()))
+}
+
+/// A path as it stands between the quotes of TOML.
+fn toml_text(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("`{}` is not UTF-8", path.display()))?;
+    Ok(text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,51 @@
+//! Plugins in C, built with `cc` and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::fixtures::root;
+
+/// A folder for libraries, gone when it is dropped; what was loaded from it stays loaded.
+pub(super) struct Compiled {
+    folder: TempDir,
+}
+
+impl Compiled {
+    pub(super) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Builds one source into a library of that name.
+    pub(super) fn library(&self, source: &str, name: &str, options: &[String]) -> PathBuf {
+        let library = self.folder.path().join(name);
+        let built = Command::new("cc")
+            .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"])
+            .arg(root().join("arrakis-core/include"))
+            .args(options)
+            .arg("-o")
+            .arg(&library)
+            .arg(root().join(source))
+            .arg("-lm")
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        library
+    }
+
+    /// The plugin in plain C that is shipped.
+    pub(super) fn residual_norms(&self) -> PathBuf {
+        self.library("tools-contrib/residual-norms/residual_norms.c", "residual_norms.so", &[])
+    }
+
+    /// The plugin that lies about what its file or its table says.
+    pub(super) fn liar(&self, lie: &str) -> PathBuf {
+        let options = [format!("-DLIE={lie}"), format!("-DLIE_IS_{lie}=1")];
+        self.library("tests/plugins/liar.c", &format!("{}.so", lie.to_lowercase()), &options)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}

@@ -42,6 +42,7 @@ impl Loop {
             norm: NormKind::Rms,
             norm_eps: 0.0,
             residual: Residual::Serial,
+            others: std::collections::BTreeMap::new(),
         };
         // As many points as a block of a real model has.
         let others = Site::ALL.iter().filter(|site| **site != Site::RESID_POST).take(OTHERS).map(|site| site.at(0));

@@ -128,7 +128,7 @@ impl Log {
     fn tensor(&self, record: &Record, name: &str) -> Result<tch::Tensor> {
         let file = &record.tensors[name].file;
         let path = self.run_folder(&record.id).join(file);
-        let mut named = tensors::tensors_of(&self.bytes(record, file)?, &path)?;
+        let mut named = tensors::tensors_in(&self.bytes(record, file)?, &path)?;
         let place = named.iter().position(|(known, _)| known == name);
         let place = place.ok_or_else(|| Error::damaged(&path, format!("it has no tensor `{name}`")))?;
         Ok(named.swap_remove(place).1)

@@ -23,6 +23,88 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// Something asked for in a way that has no meaning, with the cure.
+    #[error("{0}")]
+    Usage(String),
+    /// An experiment that this program does not contain.
+    #[error("there is no experiment `{name}` in this program{}", hint(.nearest.as_deref()))]
+    UnknownExperiment {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// A name of more than one experiment.
+    #[error("`{name}` is the name of two experiments, `{first}` and `{second}`; give more of the path")]
+    TwoExperiments {
+        /// What was asked for.
+        name: String,
+        /// One of them.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// Arguments that an experiment does not take.
+    #[error("`{experiment}`: {why}")]
+    Arguments {
+        /// The experiment.
+        experiment: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A name of no tool and of no experiment.
+    #[error("there is no tool and no experiment `{name}` in this program{}", hint(.nearest.as_deref()))]
+    UnknownWork {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// A run of an experiment that this program does not contain.
+    #[error(
+        "run `{id}` is of experiment `{name}` in `{owner}`, which this program does not contain; use `{program} rerun {id}`"
+    )]
+    Elsewhere {
+        /// The run.
+        id: String,
+        /// The experiment.
+        name: String,
+        /// The crate that holds it, with its version.
+        owner: String,
+        /// The program that made the run.
+        program: String,
+    },
+    /// A run that cannot be done again.
+    #[error("run `{id}` cannot be done again: {why}")]
+    NoRerun {
+        /// The run.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// A model that is not the one of a run.
+    #[error("run `{id}` was made with another model: its {what} was {was}, and is {is}")]
+    OtherModel {
+        /// The run.
+        id: String,
+        /// In what it differs: `digest`, `dtype` …
+        what: &'static str,
+        /// What it was.
+        was: String,
+        /// What it is.
+        is: String,
+    },
+    /// A console that cannot be written to.
+    #[error("cannot write to the console: {0}")]
+    Console(#[source] std::io::Error),
+    /// A study that cannot be run.
+    #[error("study of `{name}`: {why}")]
+    Study {
+        /// The tool or experiment.
+        name: String,
+        /// What is wrong, and the cure.
+        why: String,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {verb} `{}`: {source}", .path.display())]
     File {
@@ -178,5 +260,19 @@ impl Error {
     /// A damaged file.
     pub(crate) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_path_buf(), why: why.into() }
+    }
+}
+
+fn hint(name: Option<&str>) -> String {
+    name.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default()
+}
+
+impl From<Error> for arrakis_core::Error {
+    /// So that a function whose errors are core's can use the bench.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => error,
+            other => Self::Other(Box::new(other)),
+        }
     }
 }

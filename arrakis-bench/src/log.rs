@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::index::{Index, Listing};
 use crate::store::Store;
-use crate::tensors::tensors_of;
+use crate::tensors::tensors_in;
 use crate::writing::{METRICS, RECORD, RESULT, TENSORS, Writing, true_status};
 use crate::{Error, Metric, Outcome, Record, Result, Status, json, seal};
 
@@ -98,7 +98,7 @@ impl Log {
         let record = self.get(id)?;
         let json = self.outcome(&record, Outcome::Answer)?;
         let path = self.run_folder(&record.id).join(TENSORS);
-        let tensors = if path.exists() { tensors_of(&self.bytes(&record, TENSORS)?, &path)? } else { Vec::new() };
+        let tensors = if path.exists() { tensors_in(&self.bytes(&record, TENSORS)?, &path)? } else { Vec::new() };
         Ok(Answer::join(json, tensors)?)
     }
 

@@ -5,22 +5,24 @@ use serde_json::{Map, Value};
 
 /// The parameters with every default filled in; an error names a field that the tool has not, or every one it misses.
 pub(crate) fn complete(tool: &ToolEntry, parameters: Value) -> Result<Value> {
-    let refuse = |why: String| Err(Error::Parameters { tool: tool.name().to_owned(), why });
+    let given = checked("field", &tool.fields(), parameters)
+        .map_err(|why| Error::Parameters { tool: tool.name().to_owned(), why })?;
+    tool.complete(Value::Object(given))
+}
+
+/// Parameters by name; says why if one is not among `fields`, each a `what`, or which of those are missing.
+pub(crate) fn checked(what: &str, fields: &[Field], parameters: Value) -> Result<Map<String, Value>, String> {
     let given = match parameters {
         Value::Null => Map::new(),
         Value::Object(given) => given,
-        other => return refuse(format!("parameters are a JSON object, and this is `{other}`")),
+        other => return Err(format!("parameters are a JSON object, and this is `{other}`")),
     };
-    let fields = tool.fields();
     if let Some(name) = given.keys().find(|name| fields.iter().all(|field| field.name != **name)) {
         let nearest = nearest_name(name, fields.iter().map(|field| field.name.as_str()));
         let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
-        return refuse(format!("there is no field `{name}`{hint}"));
+        return Err(format!("there is no {what} `{name}`{hint}"));
     }
     let missing = |field: &&Field| field.required && !given.contains_key(&field.name);
     let missing: Vec<String> = fields.iter().filter(missing).map(|field| format!("`{}`", field.name)).collect();
-    if !missing.is_empty() {
-        return refuse(format!("{} must be given", missing.join(" and ")));
-    }
-    tool.complete(Value::Object(given))
+    if missing.is_empty() { Ok(given) } else { Err(format!("{} must be given", missing.join(" and "))) }
 }

@@ -51,6 +51,8 @@ pub enum Work {
     Tool,
     /// An experiment: code whose version is known.
     Experiment,
+    /// A study, whose cells are its parts.
+    Study,
 }
 
 impl fmt::Display for Work {
@@ -58,6 +60,7 @@ impl fmt::Display for Work {
         f.write_str(match self {
             Self::Tool => "tool",
             Self::Experiment => "experiment",
+            Self::Study => "study",
         })
     }
 }

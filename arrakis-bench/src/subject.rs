@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::Work;
 
-/// What a run is to be a run of: a tool or an experiment with its parameters.
+/// What a run is to be a run of: a tool, an experiment or a study with its parameters.
 ///
 /// ```
 /// use arrakis_bench::Subject;
@@ -30,6 +30,11 @@ impl Subject {
     /// An experiment, its arguments by name.
     pub fn experiment(name: impl Into<String>, parameters: Value) -> Self {
         Self { what: Work::Experiment, ..Self::tool(name, parameters) }
+    }
+
+    /// A study of a tool or an experiment, described by its parameters.
+    pub fn study(name: impl Into<String>, parameters: Value) -> Self {
+        Self { what: Work::Study, ..Self::tool(name, parameters) }
     }
 
     /// The same, with the crate that holds it and its version.

@@ -113,6 +113,9 @@
 // `Point.axes`: a single entry.
 #define ARRAKIS_AXIS_ONE 9
 
+// `Point.axes`: what only some models have; a plugin does not see such a point.
+#define ARRAKIS_AXIS_NAMED 10
+
 // What a running tool works with, on the host's side.
 typedef struct ArrakisContext ArrakisContext;
 

@@ -32,7 +32,7 @@ pub use cache::Cache;
 pub use context::{Context, Host, Silent};
 pub use corpus::{Corpus, Window};
 pub use dims::{Dims, NormKind, Residual};
-pub use draw::Draw;
+pub use draw::{Draw, Kept, PlotSpec, RowLabels};
 pub use edit::{Edit, Text};
 pub use error::{Error, Result, nearest_name};
 pub use hooks::{Hooks, Tap, Unwatched};

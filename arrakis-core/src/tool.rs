@@ -89,18 +89,7 @@ impl ToolEntry {
     /// Its parameters, from the schema.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
-        let schema = self.schema();
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        let field = |(name, schema): (String, Value)| Field {
-            required: required.contains(&name.as_str()),
-            doc: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            default: schema.get("default").cloned(),
-            schema,
-            name,
-        };
-        properties.into_iter().map(field).collect()
+        Field::of_schema(&self.schema())
     }
 
     /// Asks with JSON parameters.
@@ -133,6 +122,24 @@ pub struct Field {
     pub default: Option<Value>,
     /// Its JSON schema.
     pub schema: Value,
+}
+
+impl Field {
+    /// The properties of an object's JSON schema, in order.
+    #[must_use]
+    pub fn of_schema(schema: &Value) -> Vec<Self> {
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let field = |(name, schema): (String, Value)| Self {
+            required: required.contains(&name.as_str()),
+            doc: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            default: schema.get("default").cloned(),
+            schema,
+            name,
+        };
+        properties.into_iter().map(field).collect()
+    }
 }
 
 /// The tools of loaded plugins.

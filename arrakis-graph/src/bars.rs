@@ -11,10 +11,10 @@ use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
 use crate::ticks::{short, ticks};
 
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 520.0;
 const PITCH: f64 = 19.0;
 const THICK: f64 = 13.0;
-const LONGEST_LABEL: f64 = 190.0;
+const LONGEST_LABEL: f64 = 230.0;
 /// The most bars in one picture.
 const MOST: usize = 60;
 
@@ -59,7 +59,7 @@ impl Picture for Ranking {
         for (index, (entry, text)) in shown.iter().zip(&texts).enumerate() {
             let middle = (index as f64 + 0.5) * PITCH;
             let label =
-                label::cut(&label::visible(&entry.label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
+                label::shortened(&label::visible(&entry.label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
             scene.text((label_room, middle), Anchor::End, &label, Theme::LABEL, theme.ink);
             let end = if entry.value.is_nan() { zero } else { x(entry.value) };
             let colour = match (signed, entry.value < 0.0) {

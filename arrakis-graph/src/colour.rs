@@ -1,10 +1,12 @@
 //! Colours, and the ramps that turn numbers into them.
 
+use std::fmt;
+
 use arrakis_core::Scale;
 
 /// A colour in sRGB: red, green, blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Colour(pub(crate) u8, pub(crate) u8, pub(crate) u8);
+pub struct Colour(pub u8, pub u8, pub u8);
 
 impl Colour {
     pub(crate) const WHITE: Self = Self(255, 255, 255);
@@ -93,6 +95,27 @@ const BLUE_RED: [u32; 11] = [
 
 /// Okabe and Ito's palette (2008) from the most to the least legible on white; black is left to the text.
 const OKABE_ITO: [u32; 7] = [0x0000_72b2, 0x00d5_5e00, 0x0000_9e73, 0x00cc_79a7, 0x00e6_9f00, 0x0056_b4e9, 0x00f0_e442];
+
+impl fmt::Display for Colour {
+    /// `#RRGGBB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:02X}{:02X}{:02X}", self.0, self.1, self.2)
+    }
+}
+
+/// The stops of the sequential ramp, as a page's script reads them.
+pub(crate) fn viridis() -> Vec<[u8; 3]> {
+    stops(&VIRIDIS)
+}
+
+/// The stops of the diverging ramp.
+pub(crate) fn blue_red() -> Vec<[u8; 3]> {
+    stops(&BLUE_RED)
+}
+
+fn stops(stops: &[u32]) -> Vec<[u8; 3]> {
+    stops.iter().map(|&rgb| Colour::hex(rgb)).map(|Colour(r, g, b)| [r, g, b]).collect()
+}
 
 /// The blue and the red of signed bars.
 pub(crate) const NEGATIVE: Colour = Colour::hex(0x0021_66ac);

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file name whose ending names no picture format.
-    #[error("`{}` is no folder and does not end in `.svg` or `.png`; the ending says which of the two to draw", .path.display())]
+    #[error("`{}` is no folder and does not end in `.svg`, `.png` or `.html`; the ending says which of them to draw", .path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -40,6 +40,32 @@ pub enum Error {
         expected: usize,
         /// How many there are.
         found: usize,
+    },
+    /// Two shapes that are to be compared and have other rows or columns.
+    #[error("`{title}` compares {first} with {second} cells; rows and columns must have the same labels")]
+    Unlike {
+        /// The title of the comparison.
+        title: String,
+        /// The size of the first.
+        first: String,
+        /// The size of the second.
+        second: String,
+    },
+    /// A kind of plot that there is not.
+    #[error("there is no kind of plot `{name}`{}; `arrakis plot` lists them", .nearest.as_ref().map(|name| format!("; the nearest is `{name}`")).unwrap_or_default())]
+    UnknownKind {
+        /// What was asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: Option<String>,
+    },
+    /// A kind of plot that what it was given does not make.
+    #[error("`{kind}` {why}")]
+    Kind {
+        /// The kind.
+        kind: String,
+        /// What is missing, and the cure.
+        why: String,
     },
     /// A style that no picture can have.
     #[error("style: `{field}` is {found} and must lie between {least} and {most}")]

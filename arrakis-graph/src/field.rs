@@ -11,6 +11,8 @@ pub(crate) struct Field {
     pub(crate) columns: Vec<String>,
     /// Row by row.
     pub(crate) values: Vec<f64>,
+    /// Whether there is nothing right of the diagonal: a query does not see later keys.
+    pub(crate) causal: bool,
 }
 
 impl Field {
@@ -23,7 +25,17 @@ impl Field {
         if let Some(cells) = &grid.cells {
             count(&grid.title, "cell texts", grid.values.len(), cells.len())?;
         }
-        Ok(Self { rows, columns, values: grid.values.clone() })
+        Ok(Self { rows, columns, values: grid.values.clone(), causal: false })
+    }
+
+    /// Whether nothing is drawn at a place.
+    pub(crate) fn blank(&self, index: usize) -> bool {
+        self.causal && index % self.columns.len() > index / self.columns.len()
+    }
+
+    /// The numbers that are drawn.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &f64> {
+        self.values.iter().enumerate().filter(|(index, _)| !self.blank(*index)).map(|(_, value)| value)
     }
 
     /// At most `rows` by `columns` blocks, each by its most extreme number, and a note if that is fewer than there are.
@@ -38,7 +50,13 @@ impl Field {
         let key = |value: f64| if scale == Scale::Diverging { value.abs() } else { value };
         let extreme = |a: f64, b: f64| if a.is_nan() || key(b) > key(a) { b } else { a };
         let mut values = vec![f64::NAN; tall.div_ceil(down) * wide.div_ceil(right)];
-        for (row, line) in self.values.chunks_exact(wide).enumerate() {
+        let mut whole = self.values;
+        if self.causal {
+            for (row, line) in whole.chunks_exact_mut(wide).enumerate() {
+                line.iter_mut().skip(row + 1).for_each(|value| *value = f64::NAN);
+            }
+        }
+        for (row, line) in whole.chunks_exact(wide).enumerate() {
             let blocks = &mut values[row / down * wide.div_ceil(right)..][..wide.div_ceil(right)];
             for (block, cells) in blocks.iter_mut().zip(line.chunks(right)) {
                 *block = cells.iter().copied().fold(*block, extreme);
@@ -47,7 +65,8 @@ impl Field {
         let which = if scale == Scale::Diverging { "the value farthest from 0" } else { "the greatest value" };
         let note = format!("{tall} × {wide} cells drawn in blocks of {down} × {right}, each by {which} in it");
         let firsts = |labels: Vec<String>, step| labels.into_iter().step_by(step).collect();
-        (Self { rows: firsts(self.rows, down), columns: firsts(self.columns, right), values }, Some(note))
+        let (rows, columns) = (firsts(self.rows, down), firsts(self.columns, right));
+        (Self { rows, columns, values, causal: self.causal && down == right }, Some(note))
     }
 }
 

@@ -43,30 +43,21 @@ impl Font {
     }
 
     /// Calls `dot(x, y, coverage)` for every pixel of a text whose baseline begins at `(x, y)`.
-    pub(crate) fn raster<E>(
-        &self,
-        text: &str,
-        size: f64,
-        (mut x, y): (f64, f64),
-        mut dot: impl FnMut(i32, i32, f32) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(crate) fn raster(&self, text: &str, size: f64, (mut x, y): (f64, f64), mut dot: impl FnMut(i32, i32, f32)) {
         let height = f64::from(self.face.height_unscaled());
         let scale = PxScale::from((size * height / self.em) as f32);
         for character in text.chars() {
             let glyph = Glyph { id: self.face.glyph_id(character), scale, position: point(x as f32, y as f32) };
             if let Some(outline) = self.face.outline_glyph(glyph) {
                 let corner = outline.px_bounds().min;
-                let mut outcome = Ok(());
                 outline.draw(|dx, dy, coverage| {
-                    if coverage > 0.0 && outcome.is_ok() {
-                        outcome = dot(corner.x as i32 + dx as i32, corner.y as i32 + dy as i32, coverage);
+                    if coverage > 0.0 {
+                        dot(corner.x as i32 + dx as i32, corner.y as i32 + dy as i32, coverage);
                     }
                 });
-                outcome?;
             }
             x += self.advance(character) * size;
         }
-        Ok(())
     }
 
     /// The advance of a character, in em.

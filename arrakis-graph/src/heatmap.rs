@@ -8,6 +8,7 @@ use crate::colour::Ramp;
 use crate::colour_bar::ColourBar;
 use crate::field::{Field, odd_notes};
 use crate::label::{self, Labels};
+use crate::page::{self, Widget};
 use crate::picture::Picture;
 use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
@@ -30,52 +31,61 @@ impl Picture for Grid {
     }
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
-        let whole = Field::of(self)?;
-        let ramp = Ramp::over(whole.values.iter().copied(), self.scale);
-        let mut notes = odd_notes(&whole.values, "hatched", "drawn as the end of the scale");
-
-        let bar = ColourBar::new(ramp, &self.value, whole.rows.len() as f64 * TEXT_HEIGHT, theme);
-        let row_room = label::widest(&whole.rows, Theme::LABEL, LONGEST_ROW, theme);
-        let left = name_room(&self.rows.name) + row_room + 7.0;
-        let room = (theme.width - 2.0 * Theme::MARGIN - left - bar.width()).max(60.0);
-
-        let (tall, wide) = (whole.rows.len() as f64, whole.columns.len() as f64);
-        let texts = self.cells.as_ref().map(|cells| visible_cells(cells, theme));
-        let text_width = texts.as_ref().map_or(0.0, |(_, widest)| widest.clamp(TEXT_WIDTH.0, TEXT_WIDTH.1));
-        let texts = texts.filter(|_| room / wide >= TEXT_WIDTH.0.min(text_width) && tall * TEXT_HEIGHT <= TALL_TEXT);
-        if self.cells.is_some() && texts.is_none() {
-            notes.push("too many cells to write a text in each".into());
-        }
-
-        let (rows, columns) = ((TALL / LEAST_SIDE) as usize, (room / LEAST_SIDE) as usize);
-        let (field, thinned) = if texts.is_some() { (whole, None) } else { whole.thinned(rows, columns, self.scale) };
-        notes.extend(thinned);
-        let least = if texts.is_some() { (text_width, TEXT_HEIGHT) } else { (0.0, 0.0) };
-        let (cell_width, cell_height) = cell_sides(&field, room, least, theme);
-
-        let mut scene = Scene::default();
-        let (width, height) = (cell_width * field.columns.len() as f64, cell_height * field.rows.len() as f64);
-        cells(&mut scene, &field, &ramp, (left, 0.0), (cell_width, cell_height), theme);
-        if let Some((texts, _)) = texts {
-            cell_texts(&mut scene, &texts, &field, &ramp, (left, 0.0), (cell_width, cell_height), theme);
-        }
-        let beside = Labels::beside(&field.rows, cell_height, Theme::LABEL, LONGEST_ROW, theme);
-        let below = Labels::across(&field.columns, cell_width, Theme::LABEL, LONGEST_COLUMN, theme);
-        row_labels(&mut scene, &beside, (left, 0.0), cell_height, theme);
-        column_labels(&mut scene, &below, (left, height), cell_width, theme);
-        let bottom = axis_names(
-            &mut scene,
-            (&self.rows.name, &self.columns.name),
-            (left, 0.0),
-            (width, height),
-            below.extent,
-            theme,
-        );
-        let end = bar.draw(&mut scene, (left + width + 14.0, 0.0), height.clamp(96.0, 320.0), theme);
-        scene.width = left + width + bar.width();
-        scene.height = bottom.max(end);
-        Ok(scene.framed(&self.title, &notes, theme))
+        scene_of(self, None, theme)
     }
+
+    fn widget(&self) -> Result<Option<Widget>> {
+        page::grid(self).map(Some)
+    }
+}
+
+/// The heatmap of a grid; its colours run over the numbers of `range`, if there are some, in place of its own.
+pub(crate) fn scene_of(grid: &Grid, range: Option<&[f64]>, theme: &Theme) -> Result<Scene> {
+    let whole = Field::of(grid)?;
+    let ramp = Ramp::over(range.unwrap_or(&whole.values).iter().copied(), grid.scale);
+    let mut notes = odd_notes(&whole.values, "hatched", "drawn as the end of the scale");
+
+    let bar = ColourBar::new(ramp, &grid.value, whole.rows.len() as f64 * TEXT_HEIGHT, theme);
+    let row_room = label::widest(&whole.rows, Theme::LABEL, LONGEST_ROW, theme);
+    let left = name_room(&grid.rows.name) + row_room + 7.0;
+    let room = (theme.width - 2.0 * Theme::MARGIN - left - bar.width()).max(60.0);
+
+    let (tall, wide) = (whole.rows.len() as f64, whole.columns.len() as f64);
+    let texts = grid.cells.as_ref().map(|cells| visible_cells(cells, theme));
+    let text_width = texts.as_ref().map_or(0.0, |(_, widest)| widest.clamp(TEXT_WIDTH.0, TEXT_WIDTH.1));
+    let texts = texts.filter(|_| room / wide >= TEXT_WIDTH.0.min(text_width) && tall * TEXT_HEIGHT <= TALL_TEXT);
+    if grid.cells.is_some() && texts.is_none() {
+        notes.push("too many cells to write a text in each".into());
+    }
+
+    let (rows, columns) = ((TALL / LEAST_SIDE) as usize, (room / LEAST_SIDE) as usize);
+    let (field, thinned) = if texts.is_some() { (whole, None) } else { whole.thinned(rows, columns, grid.scale) };
+    notes.extend(thinned);
+    let least = if texts.is_some() { (text_width, TEXT_HEIGHT) } else { (0.0, 0.0) };
+    let (cell_width, cell_height) = cell_sides(&field, room, least, theme);
+
+    let mut scene = Scene::default();
+    let (width, height) = (cell_width * field.columns.len() as f64, cell_height * field.rows.len() as f64);
+    cells(&mut scene, &field, &ramp, (left, 0.0), (cell_width, cell_height), theme);
+    if let Some((texts, _)) = texts {
+        cell_texts(&mut scene, &texts, &field, &ramp, (left, 0.0), (cell_width, cell_height), theme);
+    }
+    let beside = Labels::beside(&field.rows, cell_height, Theme::LABEL, LONGEST_ROW, theme);
+    let below = Labels::across(&field.columns, cell_width, Theme::LABEL, LONGEST_COLUMN, theme);
+    row_labels(&mut scene, &beside, (left, 0.0), cell_height, theme);
+    column_labels(&mut scene, &below, (left, height), cell_width, theme);
+    let bottom = axis_names(
+        &mut scene,
+        (&grid.rows.name, &grid.columns.name),
+        (left, 0.0),
+        (width, height),
+        below.extent,
+        theme,
+    );
+    let end = bar.draw(&mut scene, (left + width + 14.0, 0.0), height.clamp(96.0, 320.0), theme);
+    scene.width = left + width + bar.width();
+    scene.height = bottom.max(end);
+    Ok(scene.framed(&grid.title, &notes, theme))
 }
 
 /// Width and height of a cell: near square, wide enough for labels that read along if there is room, at least `least`.
@@ -106,27 +116,24 @@ pub(crate) fn cells(
     cell: (f64, f64),
     theme: &Theme,
 ) {
-    // A cell reaches half a pixel under its neighbours, so that no seam shows between them.
-    const UNDER: f64 = 0.5;
     let (rows, columns) = (field.rows.len(), field.columns.len());
-    let mut missing = Vec::new();
-    for (index, &value) in field.values.iter().enumerate() {
-        let (row, column) = (index / columns, index % columns);
-        let place = (corner.0 + column as f64 * cell.0, corner.1 + row as f64 * cell.1);
-        let under = |last: bool| if last { 0.0 } else { UNDER };
-        let size = (cell.0 + under(column + 1 == columns), cell.1 + under(row + 1 == rows));
-        if value.is_nan() {
-            scene.rect(place, size, theme.missing);
-            missing.push(place);
-        } else {
-            scene.rect(place, size, ramp.colour(value));
-        }
-    }
+    let place =
+        |index: usize| (corner.0 + (index % columns) as f64 * cell.0, corner.1 + (index / columns) as f64 * cell.1);
+    let colour = |(index, &value): (usize, &f64)| match value {
+        // White is a number of a diverging scale.
+        _ if field.blank(index) && ramp.scale == Scale::Diverging => theme.faint,
+        _ if field.blank(index) => theme.ground,
+        value if value.is_nan() => theme.missing,
+        value => ramp.colour(value),
+    };
+    let fills = field.values.iter().enumerate().map(colour).collect();
     let size = (columns as f64 * cell.0, rows as f64 * cell.1);
+    scene.cells(corner, size, columns, fills);
     scene.frame(corner, size, theme.border);
     if cell.0.min(cell.1) >= 6.0 {
-        for place in missing {
-            hatch(scene, place, cell, theme);
+        let odd = |(index, value): &(usize, &f64)| value.is_nan() && !field.blank(*index);
+        for (index, _) in field.values.iter().enumerate().filter(odd) {
+            hatch(scene, place(index), cell, theme);
         }
     }
 }

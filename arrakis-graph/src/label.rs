@@ -8,6 +8,26 @@ use crate::theme::Theme;
 /// A newline is `↵`, a tab `→`; a space that begins, ends or follows a space is `·`, one between two words stays.
 /// A character that the font lacks is `\u{XXXX}`.
 pub(crate) fn visible(text: &str, font: &Font) -> String {
+    shown(text, |character| font.shows(character))
+}
+
+/// A text in which everything can be seen by a reader whose fonts have every character.
+///
+/// What has no shape, or turns the text around it, is `\u{XXXX}`.
+pub(crate) fn spelled(text: &str) -> String {
+    shown(text, |character| !unseen(character))
+}
+
+/// Whether a character has no shape of its own: controls, formats, spaces, private and unassigned ones.
+fn unseen(character: char) -> bool {
+    let format = matches!(character,
+        '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E000}'..='\u{F8FF}'
+        | '\u{E0000}'..='\u{E0FFF}' | '\u{F0000}'..);
+    character.is_control() || character.is_whitespace() || format
+}
+
+fn shown(text: &str, shows: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut before = None;
     let mut rest = text.chars().peekable();
@@ -18,7 +38,7 @@ pub(crate) fn visible(text: &str, font: &Font) -> String {
             ' ' => shown.push(' '),
             '\n' => shown.push('↵'),
             '\t' => shown.push('→'),
-            _ if font.shows(character) => shown.push(character),
+            _ if shows(character) => shown.push(character),
             _ => shown.extend(format!("\\u{{{:04X}}}", u32::from(character)).chars()),
         }
         before = Some(character);
@@ -43,6 +63,29 @@ pub(crate) fn cut(text: &str, size: f64, width: f64, font: &Font) -> String {
     kept.truncate(kept.trim_end().len());
     kept.push('…');
     kept
+}
+
+/// A label cut with `…` in its middle to fit a width: labels of one axis differ at both ends.
+pub(crate) fn shortened(text: &str, size: f64, width: f64, font: &Font) -> String {
+    if font.width(text, size) <= width {
+        return text.to_owned();
+    }
+    let letters: Vec<char> = text.chars().collect();
+    let wide = |letter: char| font.width(letter.encode_utf8(&mut [0; 4]), size);
+    let (mut from, mut to, mut used) = (0, letters.len(), font.width("…", size));
+    if letters.is_empty() {
+        return String::new();
+    }
+    loop {
+        let begin = from < letters.len() - to;
+        let next = if begin { letters[from] } else { letters[to - 1] };
+        used += wide(next);
+        if used > width || from + 1 >= to {
+            break;
+        }
+        if begin { from += 1 } else { to -= 1 }
+    }
+    letters[..from].iter().chain(&['…']).chain(&letters[to..]).collect()
 }
 
 /// A text in lines no wider than `width`, broken between words; a longer word is cut.
@@ -114,8 +157,19 @@ pub(crate) fn numeric(labels: &[String]) -> bool {
 }
 
 fn prepared(labels: &[String], size: f64, longest: f64, theme: &Theme) -> (Vec<String>, f64) {
-    let texts: Vec<String> =
-        labels.iter().map(|label| cut(&visible(label, &theme.font), size, longest, &theme.font)).collect();
+    // Numbers that were written with as many decimals each lose the zeros at the end.
+    let decimal = labels.iter().all(|label| label.contains('.') && label.parse::<f64>().is_ok());
+    let plain = |label: &String| match label.trim_end_matches('0').trim_end_matches('.') {
+        number if decimal => {
+            if matches!(number, "" | "-" | "-0") {
+                "0".to_owned()
+            } else {
+                number.to_owned()
+            }
+        }
+        _ => visible(label, &theme.font),
+    };
+    let texts: Vec<String> = labels.iter().map(|label| shortened(&plain(label), size, longest, &theme.font)).collect();
     let widest = texts.iter().map(|text| theme.measure(text, size)).fold(0.0, f64::max);
     (texts, widest)
 }

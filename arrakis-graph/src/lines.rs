@@ -1,16 +1,17 @@
-//! A series as lines over an axis of labels.
+//! Lines over an axis of labels, with bands around them where a line is a middle of many.
 
-use arrakis_core::{Line, Series};
+use arrakis_core::{Axis, Series};
 
 use crate::Result;
 use crate::axes::column_labels;
-use crate::colour::{Ramp, of_line};
+use crate::chart::Chart;
+use crate::colour::{Colour, of_line};
 use crate::field::{count, odd_notes, some};
 use crate::label::{self, Labels};
+use crate::measure::Measure;
 use crate::picture::Picture;
 use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
-use crate::ticks::ticks;
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 240.0;
@@ -24,7 +25,42 @@ const NAMED: usize = 24;
 const SAMPLE: f64 = 24.0;
 const APART: f64 = 18.0;
 
+/// A line, and the band that it is the middle of.
+#[derive(Debug, Clone)]
+pub(crate) struct Curve {
+    pub(crate) name: String,
+    pub(crate) values: Vec<f64>,
+    /// The lower and the upper edge of the band, as long as the line.
+    pub(crate) band: Option<(Vec<f64>, Vec<f64>)>,
+}
+
+/// Lines with bands over one axis.
+#[derive(Debug, Clone)]
+pub(crate) struct Curves {
+    pub(crate) title: String,
+    pub(crate) axis: Axis,
+    pub(crate) value: String,
+    pub(crate) lines: Vec<Curve>,
+    /// Whether numbers are spaced by their logarithm.
+    pub(crate) log: bool,
+    pub(crate) notes: Vec<String>,
+}
+
 impl Picture for Series {
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    fn scene(&self, theme: &Theme) -> Result<Scene> {
+        let curve =
+            |line: &arrakis_core::Line| Curve { name: line.name.clone(), values: line.values.clone(), band: None };
+        let (title, axis, value) = (self.title.clone(), self.axis.clone(), self.value.clone());
+        Curves { title, axis, value, lines: self.lines.iter().map(curve).collect(), log: false, notes: vec![] }
+            .scene(theme)
+    }
+}
+
+impl Picture for Curves {
     fn title(&self) -> &str {
         &self.title
     }
@@ -32,70 +68,54 @@ impl Picture for Series {
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         some(&self.title, "its axis has no entries", self.axis.len())?;
         some(&self.title, "it has no lines", self.lines.len())?;
-        for line in &self.lines {
-            count(&self.title, "values in each line", self.axis.len(), line.values.len())?;
+        for curve in &self.lines {
+            count(&self.title, "values in each line", self.axis.len(), curve.values.len())?;
+            for edge in curve.band.iter().flat_map(|(low, high)| [low, high]) {
+                count(&self.title, "values in each band", self.axis.len(), edge.len())?;
+            }
         }
-        let values = || self.lines.iter().flat_map(|line| &line.values);
-        let mut notes = odd_notes(values(), "left out", "drawn at the edge");
-        let (low, high) = padded(values().copied());
-        let marks = ticks(low, high, HEIGHT / 44.0);
-        let tick_room = marks.texts.iter().map(|text| theme.measure(text, Theme::LABEL)).fold(0.0, f64::max);
+        let lines = || self.lines.iter().flat_map(|curve| &curve.values);
+        let mut notes = odd_notes(lines(), "left out", "drawn at the edge");
+        notes.extend_from_slice(&self.notes);
+        let edges =
+            || self.lines.iter().filter_map(|curve| curve.band.as_ref()).flat_map(|(low, high)| low.iter().chain(high));
+        let all: Vec<f64> = lines().chain(edges()).copied().collect();
+        let up = if self.log { Measure::log(all) } else { Measure::padded(all) };
 
         let mut scene = Scene::default();
-        let name = label::visible(&self.value, &theme.font);
-        let name = label::cut(&name, Theme::LABEL, HEIGHT + 40.0, &theme.font);
-        let left = if name.is_empty() { 0.0 } else { 19.0 } + tick_room + 8.0;
-        let width = (WIDTH.min(theme.width - 2.0 * Theme::MARGIN) - left).max(80.0).round();
-        let top = legend(&mut scene, self, left + width, theme, &mut notes);
-        let frame = Frame { left, top, width, low, high, count: self.axis.len() };
-
-        for (&value, text) in marks.values.iter().zip(&marks.texts) {
-            let y = frame.y(value).round() + 0.5;
-            let colour = if value == 0.0 && low < 0.0 { theme.axis } else { theme.faint };
-            scene.rule((left, y), (left + width, y), colour);
-            scene.text((left - 7.0, y), Anchor::End, text, Theme::LABEL, theme.ink);
+        let mut chart = Chart::new(up, &self.value, (WIDTH, HEIGHT), theme);
+        chart.top = legend(&mut scene, &self.lines, chart.left + chart.width, theme, &mut notes);
+        chart.draw(&mut scene, theme);
+        let frame = Frame { chart: &chart, count: self.axis.len() };
+        for (index, curve) in self.lines.iter().enumerate() {
+            if let Some((low, high)) = &curve.band {
+                frame.band(&mut scene, low, high, of_line(index, self.lines.len()));
+            }
         }
-        let ground = top + HEIGHT + 0.5;
-        scene.rule((left - 0.5, ground), (left + width, ground), theme.axis);
-        scene.rule((left - 0.5, top), (left - 0.5, ground), theme.axis);
-        for (index, line) in self.lines.iter().enumerate() {
-            frame.draw(&mut scene, &line.values, of_line(index, self.lines.len()));
+        for (index, curve) in self.lines.iter().enumerate() {
+            frame.line(&mut scene, &curve.values, of_line(index, self.lines.len()));
         }
 
         let pitch = frame.pitch();
         let labels = Labels::across(&self.axis.labels, pitch, Theme::LABEL, LONGEST_LABEL, theme);
-        column_labels(&mut scene, &labels, (frame.x(0.0) - pitch / 2.0, ground + 0.5), pitch, theme);
-        let axis = label::cut(&label::visible(&self.axis.name, &theme.font), Theme::LABEL, width, &theme.font);
-        let bottom = ground + 7.0 + labels.extent;
-        scene.text((left + width / 2.0, bottom + 11.0), Anchor::Middle, &axis, Theme::LABEL, theme.muted);
-        let half = theme.measure(&name, Theme::LABEL) / 2.0;
-        let middle = top + (HEIGHT / 2.0).max(half - top);
-        scene.turned((6.0, middle), Anchor::Middle, &name, Theme::LABEL, theme.muted);
-        scene.width = left + width + 6.0;
-        scene.height = bottom + 18.0;
+        column_labels(&mut scene, &labels, (frame.x(0.0) - pitch / 2.0, chart.ground() + 0.5), pitch, theme);
+        scene.height = chart.name_below(&mut scene, &self.axis.name, chart.ground() + 7.0 + labels.extent, theme);
+        scene.width = chart.left + chart.width + 6.0;
         Ok(scene.framed(&self.title, &notes, theme))
     }
 }
 
-/// The range of the finite numbers with a little room around it, and 0 if it is near.
-fn padded(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
-    let Ramp { low, high, .. } = Ramp::over(values, arrakis_core::Scale::Sequential);
-    let room = (high / 2.0 - low / 2.0) * 0.08;
-    let pad_low = if low >= 0.0 && low < high * 0.3 { 0.0 } else { low - room };
-    let pad_high = if high <= 0.0 && high > low * 0.3 { 0.0 } else { high + room };
-    (pad_low.max(f64::MIN), pad_high.min(f64::MAX))
-}
-
 /// Draws the names of the lines above the frame, in rows; returns where they end below.
-fn legend(scene: &mut Scene, series: &Series, width: f64, theme: &Theme, notes: &mut Vec<String>) -> f64 {
-    if let [line] = series.lines.as_slice()
-        && line.name.is_empty()
+fn legend(scene: &mut Scene, curves: &[Curve], width: f64, theme: &Theme, notes: &mut Vec<String>) -> f64 {
+    if let [curve] = curves
+        && curve.name.is_empty()
     {
         return 4.0;
     }
-    let named = |line: &Line| label::visible(&line.name, &theme.font);
-    let names = series.lines.iter().take(NAMED).map(named);
-    let names: Vec<String> = names.map(|name| label::cut(&name, Theme::LABEL, width - SAMPLE, &theme.font)).collect();
+    let named = |curve: &Curve| label::visible(&curve.name, &theme.font);
+    let names = curves.iter().take(NAMED).map(named);
+    let names: Vec<String> =
+        names.map(|name| label::shortened(&name, Theme::LABEL, width - SAMPLE, &theme.font)).collect();
     let rooms: Vec<f64> = names.iter().map(|name| SAMPLE + theme.measure(name, Theme::LABEL) + APART).collect();
     let widest = rooms.iter().copied().fold(0.0, f64::max);
     let one_row = rooms.iter().sum::<f64>() - APART <= width;
@@ -104,47 +124,51 @@ fn legend(scene: &mut Scene, series: &Series, width: f64, theme: &Theme, notes: 
         if x > 0.0 && x + room - APART > width {
             (x, y) = (0.0, y + 17.0);
         }
-        scene.stroke(vec![(x + 1.0, y), (x + SAMPLE - 7.0, y)], 2.2, of_line(index, series.lines.len()));
+        scene.stroke(vec![(x + 1.0, y), (x + SAMPLE - 7.0, y)], 2.2, of_line(index, curves.len()));
         scene.text((x + SAMPLE, y), Anchor::Start, name, Theme::LABEL, theme.ink);
         x += if one_row { *room } else { widest };
     }
-    if series.lines.len() > NAMED {
-        notes.push(format!("{} lines, of which the first {NAMED} are named", series.lines.len()));
+    if curves.len() > NAMED {
+        notes.push(format!("{} lines, of which the first {NAMED} are named", curves.len()));
     }
     y + 20.0
 }
 
 /// Where points lie.
-struct Frame {
-    left: f64,
-    top: f64,
-    width: f64,
-    low: f64,
-    high: f64,
+struct Frame<'a> {
+    chart: &'a Chart,
     count: usize,
 }
 
-impl Frame {
+impl Frame<'_> {
     /// The distance between neighbours: few points each get a band as wide, so that labels stay inside.
     fn pitch(&self) -> f64 {
-        if self.few() { self.width / self.count as f64 } else { (self.width - 2.0 * INSET) / (self.count - 1) as f64 }
+        let width = self.chart.width;
+        if self.few() { width / self.count as f64 } else { (width - 2.0 * INSET) / (self.count - 1) as f64 }
     }
 
     fn x(&self, place: f64) -> f64 {
-        self.left + if self.few() { (place + 0.5) * self.pitch() } else { INSET + place * self.pitch() }
+        self.chart.left + if self.few() { (place + 0.5) * self.pitch() } else { INSET + place * self.pitch() }
     }
 
     fn few(&self) -> bool {
         self.count <= DOTS
     }
 
-    fn y(&self, value: f64) -> f64 {
-        let range = Ramp { scale: arrakis_core::Scale::Sequential, low: self.low, high: self.high };
-        self.top + HEIGHT * (1.0 - range.share(value))
+    /// Draws a band, broken where an edge is missing.
+    fn band(&self, scene: &mut Scene, low: &[f64], high: &[f64], colour: Colour) {
+        let places: Vec<usize> = (0..low.len()).collect();
+        for run in places.chunk_by(|&a, &b| [low[a], high[a], low[b], high[b]].iter().all(|value| !value.is_nan())) {
+            if run.len() > 1 {
+                let upper = run.iter().map(|&place| (self.x(place as f64), self.chart.y(high[place])));
+                let lower = run.iter().rev().map(|&place| (self.x(place as f64), self.chart.y(low[place])));
+                scene.area(upper.chain(lower).collect(), colour, 0.2);
+            }
+        }
     }
 
     /// Draws a line, broken where a number is missing; an infinite one is a dot on the edge.
-    fn draw(&self, scene: &mut Scene, values: &[f64], colour: crate::colour::Colour) {
+    fn line(&self, scene: &mut Scene, values: &[f64], colour: Colour) {
         let mut run = Vec::new();
         let finish = |scene: &mut Scene, run: &mut Vec<(f64, f64)>| match run.as_slice() {
             [] => {}
@@ -160,7 +184,7 @@ impl Frame {
                 finish(scene, &mut run);
                 continue;
             }
-            let point = (self.x(place as f64), self.y(value));
+            let point = (self.x(place as f64), self.chart.y(value));
             if self.few() || value.is_infinite() {
                 scene.disk(point, 2.6, colour);
             }
@@ -171,7 +195,7 @@ impl Frame {
 
     /// The points to be drawn: all of them, or of very many the least and the greatest in each pixel.
     fn places(&self, values: &[f64]) -> Vec<usize> {
-        let bins = self.width as usize;
+        let bins = self.chart.width as usize;
         if values.len() <= bins * 2 {
             return (0..values.len()).collect();
         }

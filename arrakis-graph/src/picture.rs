@@ -1,21 +1,28 @@
-//! What a shape does to be drawn.
+//! What can be drawn.
 
 use arrakis_core::Part;
 
+use crate::page::Widget;
 use crate::scene::Scene;
 use crate::theme::Theme;
 use crate::{Error, Result};
 
-/// A shape that can be laid out.
-pub(crate) trait Picture {
+/// Something that can be laid out: a result shape, or what a kind of plot made of a run.
+pub trait Picture {
+    /// What it is called.
     fn title(&self) -> &str;
 
     /// The finished picture, with its title and notes.
     fn scene(&self, theme: &Theme) -> Result<Scene>;
+
+    /// What a reader of a page can explore in place of the picture, if there is more to it than the picture shows.
+    fn widget(&self) -> Result<Option<Widget>> {
+        Ok(None)
+    }
 }
 
 /// The picture that a part is, if it is one.
-pub(crate) fn of(part: &Part) -> Result<&dyn Picture> {
+pub fn picture_of(part: &Part) -> Result<&dyn Picture> {
     match part {
         Part::Grid(grid) => Ok(grid),
         Part::Series(series) => Ok(series),

@@ -1,17 +1,14 @@
-//! Anti-aliased lines and circles, drawn pixel by pixel.
+//! Anti-aliased lines, areas and circles, pixel by pixel.
 
 use ab_glyph_rasterizer::{Point, Rasterizer, point};
-use plotters_backend::{BackendColor, DrawingBackend};
-
-use crate::paint::{Outcome, Pen};
 
 /// How far a line may run before what there is of it is filled, in pixels: filling takes the time of the rectangle around.
 const REACH: f64 = 80.0;
 
-/// A line with round joins as an anti-aliased area: plotters' own has gaps.
-pub(crate) fn stroke<B: DrawingBackend>(backend: &mut B, points: Vec<(i32, i32)>, pen: &Pen) -> Outcome<B> {
-    let points: Vec<(f64, f64)> = points.into_iter().map(|(x, y)| (f64::from(x), f64::from(y))).collect();
-    let half = pen.width / 2.0;
+/// Calls `dot(x, y, coverage)` for the pixels of a line with round joins; each once if the line is not `opaque`.
+pub(crate) fn stroke(points: &[(f64, f64)], width: f64, opaque: bool, mut dot: impl FnMut(i32, i32, f32)) {
+    let half = width / 2.0;
+    let reach = if opaque { REACH } else { f64::INFINITY };
     let mut shapes = Vec::new();
     let mut start = points.first().copied().unwrap_or_default();
     for (index, &point) in points.iter().enumerate() {
@@ -19,23 +16,22 @@ pub(crate) fn stroke<B: DrawingBackend>(backend: &mut B, points: Vec<(i32, i32)>
         if let Some(&next) = points.get(index + 1) {
             shapes.extend(segment(point, next, half));
         }
-        if (point.0 - start.0).hypot(point.1 - start.1) > REACH || index + 1 == points.len() {
-            fill(backend, &shapes, pen.color)?;
+        if (point.0 - start.0).hypot(point.1 - start.1) > reach || index + 1 == points.len() {
+            fill(&shapes, &mut dot);
             shapes.clear();
             start = point;
         }
     }
-    Ok(())
 }
 
-/// A filled circle.
-pub(crate) fn disk<B: DrawingBackend>(
-    backend: &mut B,
-    (x, y): (i32, i32),
-    radius: f64,
-    color: BackendColor,
-) -> Outcome<B> {
-    fill(backend, &[polygon((f64::from(x), f64::from(y)), radius, 32)], color)
+/// Calls `dot(x, y, coverage)` for the pixels of an area.
+pub(crate) fn area(points: &[(f64, f64)], mut dot: impl FnMut(i32, i32, f32)) {
+    fill(&[points.to_vec()], &mut dot);
+}
+
+/// Calls `dot(x, y, coverage)` for the pixels of a circle.
+pub(crate) fn disk(middle: (f64, f64), radius: f64, mut dot: impl FnMut(i32, i32, f32)) {
+    fill(&[polygon(middle, radius, 32)], &mut dot);
 }
 
 /// The corners of a line from `a` to `b`, unless they are one point.
@@ -57,12 +53,12 @@ fn polygon(centre: (f64, f64), radius: f64, corners: u32) -> Vec<(f64, f64)> {
 }
 
 /// Fills the union of polygons that all turn the same way.
-fn fill<B: DrawingBackend>(backend: &mut B, shapes: &[Vec<(f64, f64)>], color: BackendColor) -> Outcome<B> {
+fn fill(shapes: &[Vec<(f64, f64)>], dot: &mut impl FnMut(i32, i32, f32)) {
     let corners = || shapes.iter().flatten();
     let (left, right) = corners().fold((f64::MAX, f64::MIN), |(a, b), corner| (a.min(corner.0), b.max(corner.0)));
     let (top, bottom) = corners().fold((f64::MAX, f64::MIN), |(a, b), corner| (a.min(corner.1), b.max(corner.1)));
     if left > right {
-        return Ok(());
+        return;
     }
     let (left, top) = (left.floor() - 1.0, top.floor() - 1.0);
     let mut raster = Rasterizer::new((right - left) as usize + 3, (bottom - top) as usize + 3);
@@ -72,12 +68,9 @@ fn fill<B: DrawingBackend>(backend: &mut B, shapes: &[Vec<(f64, f64)>], color: B
             raster.draw_line(place(a), place(b));
         }
     }
-    let mut outcome = Ok(());
     raster.for_each_pixel_2d(|x, y, coverage| {
-        if coverage > 0.0 && outcome.is_ok() {
-            let mixed = color.mix(f64::from(coverage.min(1.0)));
-            outcome = backend.draw_pixel((left as i32 + x as i32, top as i32 + y as i32), mixed);
+        if coverage > 0.0 {
+            dot(left as i32 + x as i32, top as i32 + y as i32, coverage.min(1.0));
         }
     });
-    outcome
 }

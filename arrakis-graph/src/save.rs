@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Puts `bytes` at `path`, whole or not at all.
-pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Puts `bytes` at `path`, whole or not at all; the folder must exist.
+pub fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         if !folder.is_dir() {

@@ -7,31 +7,107 @@ use crate::theme::Theme;
 
 /// Where along a text its point lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Anchor {
+pub enum Anchor {
+    /// At its beginning.
     Start,
+    /// In its middle.
     Middle,
+    /// At its end.
     End,
 }
 
 /// One thing to be drawn.
-#[derive(Debug, Clone)]
-pub(crate) enum Mark {
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Mark {
     /// A filled rectangle, its edges on whole pixels of a PNG.
-    Rect { x: f64, y: f64, width: f64, height: f64, fill: Colour },
+    Rect {
+        /// Its left edge.
+        x: f64,
+        /// Its upper edge.
+        y: f64,
+        /// How far it reaches to the right.
+        width: f64,
+        /// How far it reaches down.
+        height: f64,
+        /// Its colour.
+        fill: Colour,
+    },
+    /// Equal cells that fill a rectangle, its edges on whole pixels of a PNG; no cell runs into another.
+    Cells {
+        /// The left edge.
+        x: f64,
+        /// The upper edge.
+        y: f64,
+        /// How far they reach to the right together.
+        width: f64,
+        /// How far they reach down together.
+        height: f64,
+        /// How many lie beside each other.
+        columns: usize,
+        /// Their colours, row by row.
+        fills: Vec<Colour>,
+    },
     /// A line through points, with round joins.
-    Stroke { points: Vec<(f64, f64)>, width: f64, colour: Colour },
+    Stroke {
+        /// The points.
+        points: Vec<(f64, f64)>,
+        /// Its width.
+        width: f64,
+        /// Its colour.
+        colour: Colour,
+        /// How much of the ground it covers, from 0 to 1.
+        opacity: f64,
+    },
+    /// A filled area with straight edges.
+    Area {
+        /// The corners.
+        points: Vec<(f64, f64)>,
+        /// Its colour.
+        fill: Colour,
+        /// How much of the ground it covers, from 0 to 1.
+        opacity: f64,
+    },
     /// A filled circle.
-    Disk { x: f64, y: f64, radius: f64, colour: Colour },
+    Disk {
+        /// Its middle.
+        x: f64,
+        /// Its middle.
+        y: f64,
+        /// Its radius.
+        radius: f64,
+        /// Its colour.
+        colour: Colour,
+    },
     /// A text, its baseline at the point; a turned one reads upwards.
-    Text { x: f64, y: f64, text: String, size: f64, colour: Colour, anchor: Anchor, turned: bool },
+    Text {
+        /// The point.
+        x: f64,
+        /// The point.
+        y: f64,
+        /// The text, everything in it visible.
+        text: String,
+        /// The size of the font.
+        size: f64,
+        /// Its colour.
+        colour: Colour,
+        /// Where along the text the point lies.
+        anchor: Anchor,
+        /// Whether it reads upwards.
+        turned: bool,
+    },
 }
 
-/// Marks on a ground of some size.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Scene {
-    pub(crate) width: f64,
-    pub(crate) height: f64,
-    pub(crate) marks: Vec<Mark>,
+/// Marks on a ground of some size, in pixels of 1/96 inch: what a backend draws.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Scene {
+    /// The width of the ground.
+    pub width: f64,
+    /// Its height.
+    pub height: f64,
+    /// The marks, later ones over earlier ones.
+    pub marks: Vec<Mark>,
 }
 
 impl Scene {
@@ -55,7 +131,28 @@ impl Scene {
     }
 
     pub(crate) fn stroke(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour) {
-        self.marks.push(Mark::Stroke { points, width, colour });
+        self.marks.push(Mark::Stroke { points, width, colour, opacity: 1.0 });
+    }
+
+    /// A line through which what lies under it can be seen.
+    pub(crate) fn pale_stroke(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour, opacity: f64) {
+        self.marks.push(Mark::Stroke { points, width, colour, opacity });
+    }
+
+    /// An area through which what lies under it can be seen.
+    pub(crate) fn area(&mut self, points: Vec<(f64, f64)>, fill: Colour, opacity: f64) {
+        self.marks.push(Mark::Area { points, fill, opacity });
+    }
+
+    /// Equal cells that fill a rectangle, row by row.
+    pub(crate) fn cells(
+        &mut self,
+        (x, y): (f64, f64),
+        (width, height): (f64, f64),
+        columns: usize,
+        fills: Vec<Colour>,
+    ) {
+        self.marks.push(Mark::Cells { x, y, width, height, columns, fills });
     }
 
     pub(crate) fn disk(&mut self, (x, y): (f64, f64), radius: f64, colour: Colour) {
@@ -82,11 +179,14 @@ impl Scene {
     pub(crate) fn append(&mut self, other: Self, (right, down): (f64, f64)) {
         self.marks.extend(other.marks.into_iter().map(|mut mark| {
             match &mut mark {
-                Mark::Rect { x, y, .. } | Mark::Disk { x, y, .. } | Mark::Text { x, y, .. } => {
+                Mark::Rect { x, y, .. }
+                | Mark::Cells { x, y, .. }
+                | Mark::Disk { x, y, .. }
+                | Mark::Text { x, y, .. } => {
                     *x += right;
                     *y += down;
                 }
-                Mark::Stroke { points, .. } => points.iter_mut().for_each(|point| {
+                Mark::Stroke { points, .. } | Mark::Area { points, .. } => points.iter_mut().for_each(|point| {
                     point.0 += right;
                     point.1 += down;
                 }),

@@ -15,16 +15,21 @@ pub struct Style {
     pub dark: bool,
 }
 
-impl Default for Style {
+impl Style {
     /// 720 pixels wide at most, two PNG pixels for one, dark ink on white.
+    pub const DEFAULT: Self = Self { width: 720.0, scale: 2.0, dark: false };
+}
+
+impl Default for Style {
+    /// [`Style::DEFAULT`].
     fn default() -> Self {
-        Self { width: 720.0, scale: 2.0, dark: false }
+        Self::DEFAULT
     }
 }
 
 /// The inks and sizes of a picture, in pixels.
 #[derive(Debug, Clone)]
-pub(crate) struct Theme {
+pub struct Theme {
     pub(crate) font: Font,
     pub(crate) width: f64,
     pub(crate) scale: f64,
@@ -50,7 +55,8 @@ impl Theme {
     pub(crate) const LABEL: f64 = 11.0;
     pub(crate) const SMALL: f64 = 10.0;
 
-    pub(crate) fn new(style: &Style) -> Result<Self> {
+    /// The theme of a style; an error names what in it no picture can have.
+    pub fn new(style: &Style) -> Result<Self> {
         within("width", style.width, 240.0, 2000.0)?;
         within("scale", style.scale, 0.5, 4.0)?;
         let (ground, ink) =
@@ -67,6 +73,18 @@ impl Theme {
             border: ink.towards(ground, 0.75),
             missing: ink.towards(ground, 0.86),
         })
+    }
+
+    /// The inks and the names under which a page knows them.
+    pub(crate) const fn inks(&self) -> [(Colour, &'static str); 6] {
+        [
+            (self.ink, "ink"),
+            (self.muted, "muted"),
+            (self.axis, "axis"),
+            (self.faint, "faint"),
+            (self.border, "border"),
+            (self.missing, "missing"),
+        ]
     }
 
     /// The width of a text at a size.

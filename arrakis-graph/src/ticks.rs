@@ -40,15 +40,21 @@ pub(crate) fn short(value: f64, most: f64) -> String {
         return if value > 0.0 { "∞".into() } else { "−∞".into() };
     }
     let most = if most > 0.0 { most } else { 1.0 };
-    text(value, 10f64.powf(most.log10().floor() - 2.0), most)
+    let written = text(value, 10f64.powf(most.log10().floor() - 2.0), most);
+    let vanished = value != 0.0 && written.chars().all(|c| matches!(c, '0' | '.'));
+    // A small number is not 0: it is written by its own size.
+    if vanished { text(value, 0.0, 0.0) } else { written }
 }
 
 fn text(value: f64, step: f64, most: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
     let written = if (1e-3..1e6).contains(&most) {
         let decimals = (-step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
         format!("{value:.decimals$}")
     } else {
-        let plain = format!("{value:.2e}");
+        let plain = if most > 0.0 { format!("{value:.2e}") } else { format!("{value:.0e}") };
         match plain.split_once('e') {
             Some((digits, _)) if digits.parse::<f64>() == Ok(0.0) => "0".into(),
             Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use arrakis_bench::Wanted;
 use arrakis_core::Model;
 use arrakis_leviathan::{Leviathan, Vocabulary};
 use arrakis_models::{Checkpoint, Decoder, LoadOptions, Tokenizer};
@@ -58,6 +59,30 @@ impl Loaded {
         } else {
             Self::Decoder(Box::new(Decoder::from_checkpoint(&checkpoint, options)?))
         })
+    }
+
+    /// Loads a model as it is wanted.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and an unknown layout.
+    pub fn wanted(wanted: &Wanted) -> Result<Self> {
+        let model = Self::open(&wanted.name, &LoadOptions { kind: wanted.kind, device: wanted.device })?;
+        match wanted.layout.as_deref() {
+            None => Ok(model),
+            Some("packed") => model.packed(),
+            Some(other) => {
+                bail!("layout `{other}` is none that this version knows; load the model in the program that made it")
+            }
+        }
+    }
+
+    /// The model as such.
+    #[must_use]
+    pub fn into_model(self) -> Box<dyn Model> {
+        match self {
+            Self::Decoder(decoder) => decoder,
+            Self::Leviathan(leviathan) => leviathan,
+        }
     }
 
     /// The same model with its matrices laid out for the processor, where it is a decoder.

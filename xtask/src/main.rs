@@ -24,6 +24,7 @@ Usage: cargo xtask VERB
 
   demo [ARG ..]  set up what is missing, then run `arrakis demo ARG ..`
   test           set up what is missing, then check format and lints and run every test
+  gallery        draw every kind of picture anew from the demo model: docs/gallery.md
   setup          find or fetch LibTorch 2.11.0 and link it as `libtorch`
   model          fetch the demo model SmolLM2-135M-Instruct and link it under `models`
   help           this text
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["demo", rest @ ..] => demo(rest),
         ["test"] => test(),
+        ["gallery"] => gallery(),
         ["setup"] => checkout().and_then(|root| torch::set_up(&root)).map(|()| ExitCode::SUCCESS),
         ["model"] => checkout().and_then(|root| model::set_up(&root)).map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
@@ -61,6 +63,13 @@ fn demo(args: &[&str]) -> Result<ExitCode> {
     model::set_up(&root)?;
     let run = ["run", "--package", "arrakis", "--", "demo"];
     cargo::run(&root, &[&run, args].concat())
+}
+
+fn gallery() -> Result<ExitCode> {
+    let root = checkout()?;
+    torch::set_up(&root)?;
+    model::set_up(&root)?;
+    cargo::run(&root, &["run", "--package", "arrakis", "--example", "gallery"])
 }
 
 fn test() -> Result<ExitCode> {

@@ -78,6 +78,8 @@ pub const AXIS_D_HEAD: u8 = 7;
 pub const AXIS_D_MLP: u8 = 8;
 /// `Point.axes`: a single entry.
 pub const AXIS_ONE: u8 = 9;
+/// `Point.axes`: what only some models have; a plugin does not see such a point.
+pub const AXIS_NAMED: u8 = 10;
 
 /// An `at::Tensor` of the shared LibTorch: what its own stable C functions call `AtenTensorHandle`.
 pub enum Tensor {}

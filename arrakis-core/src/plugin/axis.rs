@@ -16,6 +16,7 @@ pub(super) const fn number(axis: AxisKind) -> u8 {
         AxisKind::DHead => abi::AXIS_D_HEAD,
         AxisKind::DMlp => abi::AXIS_D_MLP,
         AxisKind::One => abi::AXIS_ONE,
+        AxisKind::Named(_) => abi::AXIS_NAMED,
     }
 }
 

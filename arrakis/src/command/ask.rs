@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use arrakis_bench::{Asked, Bench};
+use arrakis_bench::{Asked, Bench, fields};
 use arrakis_core::{Answer, SweepPlan, answer, number};
-use arrakis_graph::Style;
+use arrakis_graph::{Backend as _, Html, Page, Style, Theme, backend_of, picture_of, save};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::console::Console;
+use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
-use super::{Usage, fields};
+use super::{Usage, terminal};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -39,7 +40,8 @@ pub(crate) struct Arguments {
 /// How an answer is shown.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Draw the first part that has a picture to this file, as SVG or PNG by its ending; all of them into a folder
+    /// Draw the first part that has a picture to this file, as SVG or PNG by its ending; all of them to a page of HTML
+    /// or into a folder
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Print and draw only this part of the answer; may be given several times
@@ -55,6 +57,8 @@ pub(crate) struct Show {
     /// where the tool makes no sweep
     #[arg(long, conflicts_with_all = ["plot", "part", "reuse"])]
     dry_run: bool,
+    #[command(flatten)]
+    looks: Looks,
 }
 
 impl Arguments {
@@ -95,6 +99,7 @@ impl Question<'_> {
 impl Show {
     /// An error if the picture could not be written.
     fn check(&self) -> Result<()> {
+        Theme::new(&self.looks.style())?;
         self.plot.as_deref().map_or(Ok(()), check_picture)
     }
 
@@ -115,8 +120,15 @@ impl Show {
         } else {
             console.line(chosen.text(console.room()))?;
         }
+        if self.looks.show && !self.json {
+            for (_, part) in chosen.parts() {
+                if let Ok(picture) = picture_of(part) {
+                    terminal::show(picture, &self.looks.style(), console)?;
+                }
+            }
+        }
         if let Some(path) = &self.plot {
-            for file in draw(&chosen, path)? {
+            for file in draw(&chosen, &asked.record.name, path, &self.looks.style())? {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
@@ -145,23 +157,26 @@ impl Show {
     }
 }
 
-/// Draws the first picture to a file, or all of them into a folder.
-pub(crate) fn draw(answer: &Answer, path: &Path) -> Result<Vec<PathBuf>> {
+/// Draws the first picture of an answer to a file, or all of them to a page under a title, or into a folder.
+pub(crate) fn draw(answer: &Answer, title: &str, path: &Path, style: &Style) -> Result<Vec<PathBuf>> {
     if path.is_dir() {
-        return Ok(arrakis_graph::draw_answer(answer, path, &Style::default())?);
+        return Ok(arrakis_graph::draw_answer(answer, path, style)?);
     }
     let Some((_, part)) = answer.parts().find(|(_, part)| arrakis_graph::drawable(part)) else {
         bail!("the answer has no picture: it is made of numbers and texts alone");
     };
-    arrakis_graph::draw(part, path, &Style::default())?;
+    if backend_of(path)?.ending() == Html.ending() {
+        save(path, Page::new(title, style)?.answer(answer)?.html()?.as_bytes())?;
+    } else {
+        arrakis_graph::draw(part, path, style)?;
+    }
     Ok(vec![path.to_path_buf()])
 }
 
 /// An error if a picture could not be written to a path.
 pub(crate) fn check_picture(path: &Path) -> Result<()> {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    if !path.is_dir() && !matches!(ending.as_deref(), Some("svg" | "png")) {
-        bail!(Usage(format!("`--plot {}`: a picture ends in `.svg` or `.png`", path.display())));
+    if !path.is_dir() && backend_of(path).is_err() {
+        bail!(Usage(format!("`--plot {}`: a picture ends in `.svg`, `.png` or `.html`", path.display())));
     }
     check_folder(path)
 }

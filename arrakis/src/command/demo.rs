@@ -159,6 +159,7 @@ impl Step {
         let seconds = asked.record.seconds.unwrap_or_default();
         if let Some(folder) = &asked.folder {
             console.line(format_args!("run       {} ({seconds:.1} s)", folder.display()))?;
+            console.line(format_args!("again     {} rerun {} --verify", quoted(&program()), asked.record.id))?;
         }
         console.line(format_args!("pictures  {}", self.draw(&asked, out)?.join(" ")))?;
         Ok(())

@@ -52,7 +52,7 @@ impl Arguments {
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
-            seed: options.seed,
+            seed: options.seed(),
             stop: model.tokenizer()?.and_then(Tokenizer::eos).into_iter().collect(),
         };
         let streams = tokens.batch() == 1 && !self.json;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use arrakis_bench::{Asked, Profile};
+use arrakis_bench::Profile;
 use arrakis_core::{Answer, Context, ModelExt, Prompt, Tool};
 use clap::Args;
 use schemars::JsonSchema;
@@ -81,15 +81,15 @@ impl Arguments {
         let (passes, warm_up, steps, packed) = (self.passes, self.warm_up, self.steps, self.packed);
         let bench = options.bench(&model, &self.model, console);
         let asked = bench.run(&Profiling { prompt, passes, warm_up, steps, packed })?;
-        let Asked { answer: profile, record, folder, reused } = asked;
-        let asked = Asked { answer: Answer::from(&profile), record, folder, reused };
+        let profile = asked.answer.clone();
+        let asked = asked.map(Answer::from);
         if self.json {
             console.json(&json_of(&asked)?)?;
         } else {
             console.line(&profile)?;
         }
         if let Some(path) = &self.plot {
-            for file in draw(&asked.answer, path)? {
+            for file in draw(&asked.answer, "profile", path, &arrakis_graph::Style::DEFAULT)? {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Asked, Bench, Error, Log, Record, Status};
 use arrakis_core::print::Room;
-use arrakis_core::{Answer, Axis, Context, Draw, Grid, Host, Result, Stack, Tool, register_tools};
+use arrakis_core::{
+    Answer, Axis, Context, Draw, Grid, HookPoint, Host, Kept, PlotSpec, Result, Stack, Tool, register_tools,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -77,6 +79,15 @@ impl Draw for Pen {
         let path = folder.join("odd.svg");
         fs::write(&path, answer.text(Room { width: 80, rows: 36 })).unwrap();
         Ok(vec![path])
+    }
+
+    fn reads(&self, _: &PlotSpec, known: &[HookPoint]) -> Result<Vec<HookPoint>> {
+        Ok(known.to_vec())
+    }
+
+    fn plot(&self, spec: &PlotSpec, _: Kept<'_>, file: &Path) -> Result<()> {
+        fs::write(file, &spec.kind).unwrap();
+        Ok(())
     }
 }
 

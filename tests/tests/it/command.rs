@@ -61,7 +61,26 @@ fn help_is_a_result_and_nonsense_a_usage_error() {
     let nowhere = PathBuf::from("nowhere");
     let ended = arrakis(&nowhere, &["--help"]);
     assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    for verb in ["model", "tools", "ask", "cache", "generate", "patch", "profile", "plugin", "parity", "leviathan", "log", "demo"] {
+    for verb in [
+        "model",
+        "tools",
+        "ask",
+        "cache",
+        "generate",
+        "patch",
+        "profile",
+        "plugin",
+        "parity",
+        "run",
+        "rerun",
+        "sweep",
+        "leviathan",
+        "log",
+        "plot",
+        "report",
+        "serve",
+        "demo",
+    ] {
         assert!(ended.out.contains(&format!("\n  {verb}  ")), "{verb}");
         assert_eq!(arrakis(&nowhere, &[verb, "--help"]).status, 0, "{verb}");
     }

@@ -27,6 +27,7 @@ impl Named {
             norm: NormKind::Layer,
             norm_eps: 0.0,
             residual: Residual::Serial,
+            others: std::collections::BTreeMap::new(),
         };
         Self { dims, kind: Kind::Float, digest: "0".repeat(64), tokenizer: None, layout: None }
     }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::ptr;
 
 use tch::{Device, Kind, Tensor};
@@ -82,6 +83,7 @@ impl Remote {
             norm,
             norm_eps: dims.norm_eps,
             residual,
+            others: BTreeMap::new(),
         };
         let device = usize::try_from(dims.device).map_or(Device::Cpu, Device::Cuda);
         Ok(Self {

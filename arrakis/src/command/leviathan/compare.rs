@@ -40,7 +40,7 @@ impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         options.check_trains()?;
         let text = self.schedule.read()?;
-        let training = self.schedule.training(options.seed);
+        let training = self.schedule.training(options.seed());
         let contestants = self.models.iter().map(|name| {
             let (mixer, feed_forward) = parts(name)?;
             let config = self.shape.config(mixer, feed_forward, &text)?;

@@ -36,7 +36,7 @@ impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let model = Leviathan::load(&self.model, &options.load_options()?)?;
         let tokens = Tokens::from_ids(&model.encode(&self.prompt)?)?;
-        let (max_tokens, temperature, top_k, seed) = (self.max_tokens, self.temperature, self.top_k, options.seed);
+        let (max_tokens, temperature, top_k, seed) = (self.max_tokens, self.temperature, self.top_k, options.seed());
         let sampling = Sampling { max_tokens, temperature, top_k, seed, ..Sampling::default() };
         let rows = generate(&model, &tokens, &sampling, |_, _| Ok(()))?;
         let text = model.decode(&rows.concat())?;

@@ -38,7 +38,7 @@ impl Arguments {
         options.check_trains()?;
         let text = self.schedule.read()?;
         let config = self.shape.config(self.mixer, self.feed_forward, &text)?;
-        let training = self.schedule.training(options.seed);
+        let training = self.schedule.training(options.seed());
         let mut trainer = Trainer::new(&config, &training, &text, &self.schedule.text)?;
         let folder = Folder::open(&self.out)?;
         process::catch_interrupt();

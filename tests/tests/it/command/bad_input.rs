@@ -133,7 +133,7 @@ fn unknown_tools_and_fields() {
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "prompt=[2]"]), @"the field `prompt` is given, and `--prompt` or `--tokens` too; give one of them");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "top=2", "top=3"]), @"`top` is given twice");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "top"]), @"`top` is no `field=value`; options of arrakis begin with `--`");
-    insta::assert_snapshot!(lens_error(2, &["--tokens", "1", ".top=1"]), @"`.top=1` names no field");
+    insta::assert_snapshot!(lens_error(2, &["--tokens", "1", ".top=1"]), @"`.top` names no field");
     let found = lens_error(2, &["--tokens", "1", "top=many"]);
     assert!(found.starts_with("`logit_lens.lens`: invalid type: string \"many\""), "{found}");
     let missing = error(2, &["ask", "patching.activation", "--model", "m", "clean=a"]);
@@ -176,7 +176,7 @@ fn paths_that_cannot_be_read_or_written() {
     fs::write(at("list.json"), "[]").unwrap();
     insta::assert_snapshot!(here(lens_error(2, &["--params", &at("list.json")])), @"`HERE/list.json` is no JSON object of parameters");
     insta::assert_snapshot!(here(lens_error(1, &["--tokens", "1", "--plot", &at("no/lens.svg")])), @"cannot write `HERE/no/lens.svg`: there is no folder `HERE/no`");
-    insta::assert_snapshot!(here(lens_error(2, &["--tokens", "1", "--plot", &at("lens.jpg")])), @"`--plot HERE/lens.jpg`: a picture ends in `.svg` or `.png`");
+    insta::assert_snapshot!(here(lens_error(2, &["--tokens", "1", "--plot", &at("lens.jpg")])), @"`--plot HERE/lens.jpg`: a picture ends in `.svg`, `.png` or `.html`");
     let cache =
         ["cache", "--model", &golden("gpt2"), "--tokens", "1", "--keep", "*", "--out", &at("no/acts.safetensors")];
     insta::assert_snapshot!(here(error(1, &cache)), @"cannot write `HERE/no/acts.safetensors`: there is no folder `HERE/no`");

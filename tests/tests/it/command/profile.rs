@@ -50,7 +50,7 @@ fn a_profile_goes_step_by_step_where_it_is_asked_to() {
     assert!(refused.err.contains("nothing to read"), "{}", refused.err);
     assert_eq!(arrakis(folder.path(), &["profile", "--model", &model, "--tokens", "1", "--passes", "0"]).status, 2);
     let drawn = ["profile", "--model", &model, "--tokens", "1", "--plot", "time.gif"];
-    assert!(arrakis(folder.path(), &drawn).err.contains("`.svg` or `.png`"));
+    assert!(arrakis(folder.path(), &drawn).err.contains("`.svg`, `.png` or `.html`"));
     let beyond = arrakis(folder.path(), &["profile", "--model", &model, "--tokens", "1,61"]);
     assert_eq!(beyond.status, 1);
     assert!(beyond.err.contains("token id 61"), "{}", beyond.err);

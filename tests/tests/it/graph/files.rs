@@ -31,7 +31,7 @@ fn the_ending_says_the_format() {
     }
     for name in ["a.pdf", "a", "svg"] {
         let error = draw(&part, &folder.path().join(name), &Style::default()).unwrap_err().to_string();
-        assert!(error.contains(name) && error.contains("`.svg` or `.png`"), "{error}");
+        assert!(error.contains(name) && error.contains("`.svg`, `.png` or `.html`"), "{error}");
     }
     assert_eq!(files(folder.path()), ["a.svg", "b.png", "c.PNG"]);
 }

@@ -1,7 +1,7 @@
 //! Reads back what was drawn: the marks of an SVG in pixels, the colours of a PNG.
 
-/// Units of the SVG in a pixel.
-const FINE: f64 = 20.0;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 #[derive(Debug, Clone)]
 pub(super) struct Rect {
@@ -27,27 +27,43 @@ pub(super) struct Svg {
     pub(super) rects: Vec<Rect>,
     pub(super) texts: Vec<Text>,
     pub(super) strokes: usize,
+    pub(super) disks: usize,
+    pub(super) areas: usize,
+    /// The images that stand for dense cells.
+    pub(super) images: Vec<Image>,
 }
 
 impl Svg {
     pub(super) fn of(text: &str) -> Self {
         let lines: Vec<&str> = text.lines().collect();
-        let rects = lines.iter().filter(|line| line.starts_with("<rect")).map(|line| Rect {
+        let starting = |start: &'static str| lines.iter().copied().filter(move |line| line.starts_with(start));
+        let rects = starting("<rect").map(|line| Rect {
             x: number(line, "x"),
             y: number(line, "y"),
             width: number(line, "width"),
             height: number(line, "height"),
             fill: attribute(line, "fill").to_owned(),
         });
-        let texts = lines.windows(2).filter(|pair| pair[0].starts_with("<text")).map(|pair| Text {
-            x: number(pair[0], "x"),
-            size: number(pair[0], "font-size"),
-            fill: attribute(pair[0], "fill").to_owned(),
-            turned: pair[0].contains("rotate(270"),
-            written: pair[1].to_owned(),
+        let texts = starting("<text").map(|line| Text {
+            x: number(line, "x"),
+            size: number(line, "font-size"),
+            fill: attribute(line, "fill").to_owned(),
+            turned: line.contains("rotate(-90"),
+            written: line.split_once('>').unwrap().1.strip_suffix("</text>").unwrap().to_owned(),
         });
-        let strokes = lines.iter().filter(|line| line.starts_with("<polyline")).count();
-        Self { rects: rects.collect(), texts: texts.collect(), strokes, text: text.to_owned() }
+        let images = starting("<image").map(|line| {
+            let data = attribute(line, "href").strip_prefix("data:image/png;base64,").unwrap();
+            Image::of(&STANDARD.decode(data).unwrap())
+        });
+        Self {
+            rects: rects.collect(),
+            texts: texts.collect(),
+            strokes: starting("<polyline").count(),
+            disks: starting("<circle").count(),
+            areas: starting("<polygon").count(),
+            images: images.collect(),
+            text: text.to_owned(),
+        }
     }
 
     /// The cells of heatmaps: the rectangles inside the ground that are neither lines nor parts of a colour bar.
@@ -59,6 +75,20 @@ impl Svg {
     pub(super) fn has(&self, text: &str) -> bool {
         self.texts.iter().any(|found| found.written == text)
     }
+
+    /// How many texts and marks there are, and every text: what a picture is made of.
+    pub(super) fn outline(&self) -> String {
+        let counts = format!(
+            "{} rectangles, {} lines, {} areas, {} disks, {} images\n",
+            self.rects.len(),
+            self.strokes,
+            self.areas,
+            self.disks,
+            self.images.len()
+        );
+        let texts: Vec<&str> = self.texts.iter().map(|text| text.written.as_str()).collect();
+        counts + &texts.join(" | ")
+    }
 }
 
 fn attribute<'a>(line: &'a str, name: &str) -> &'a str {
@@ -68,7 +98,7 @@ fn attribute<'a>(line: &'a str, name: &str) -> &'a str {
 }
 
 fn number(line: &str, name: &str) -> f64 {
-    attribute(line, name).parse::<f64>().unwrap() / FINE
+    attribute(line, name).parse::<f64>().unwrap()
 }
 
 /// A decoded PNG.
@@ -85,6 +115,12 @@ impl Image {
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!(info.color_type, png::ColorType::Rgb);
         Self { width: info.width as usize, height: info.height as usize, pixels }
+    }
+
+    /// How many pixels have a colour.
+    pub(super) fn count(&self, hex: &str) -> usize {
+        let places = (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y)));
+        places.filter(|&(x, y)| self.hex(x, y) == hex).count()
     }
 
     pub(super) fn hex(&self, x: usize, y: usize) -> String {

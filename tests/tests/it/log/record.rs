@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Bench, Error, Log, Outcome, Status, Subject, Work, json as to_json};
-use arrakis_core::{Answer, Axis, Draw, Host, Stack};
+use arrakis_core::{Answer, Axis, Draw, HookPoint, Host, Kept, PlotSpec, Stack};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -218,6 +218,14 @@ struct Clumsy;
 impl Draw for Clumsy {
     fn draw(&self, _: &Answer, folder: &Path) -> arrakis_core::Result<Vec<PathBuf>> {
         fs::write(folder.join("half.svg"), "<svg").unwrap();
+        panic!("the pen broke");
+    }
+
+    fn reads(&self, _: &PlotSpec, _: &[HookPoint]) -> arrakis_core::Result<Vec<HookPoint>> {
+        panic!("it has no eyes");
+    }
+
+    fn plot(&self, _: &PlotSpec, _: Kept<'_>, _: &Path) -> arrakis_core::Result<()> {
         panic!("the pen broke");
     }
 }

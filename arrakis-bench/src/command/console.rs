@@ -10,69 +10,76 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 /// The two streams of the command.
-pub(crate) struct Console<'a> {
+pub struct Console<'a> {
     out: RefCell<&'a mut dyn Write>,
     err: RefCell<&'a mut dyn Write>,
     room: Room,
     live: bool,
+    shows: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl<'a> Console<'a> {
     /// Streams that nobody watches.
-    pub(crate) fn pipe(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+    pub fn pipe(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         Self {
             out: RefCell::new(out),
             err: RefCell::new(err),
             room: Room::default(),
             live: false,
+            shows: false,
             bar: RefCell::default(),
         }
     }
 
     /// The process' own streams; they may be a terminal.
-    pub(crate) fn terminal(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+    pub fn terminal(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         let mut room = Room::default();
         if let Some((width, _)) = terminal_size::terminal_size_of(io::stdout()) {
             room.width = usize::from(width.0);
         }
-        Self { room, live: io::stderr().is_terminal(), ..Self::pipe(out, err) }
+        Self { room, live: io::stderr().is_terminal(), shows: io::stdout().is_terminal(), ..Self::pipe(out, err) }
     }
 
     /// The room of tables.
-    pub(crate) const fn room(&self) -> Room {
+    pub const fn room(&self) -> Room {
         self.room
     }
 
+    /// Whether a terminal reads the results.
+    pub const fn is_terminal(&self) -> bool {
+        self.shows
+    }
+
     /// Whether somebody watches a terminal.
-    pub(crate) const fn is_live(&self) -> bool {
+    pub const fn is_live(&self) -> bool {
         self.live
     }
 
     /// Writes a result, as it is.
-    pub(crate) fn print(&self, text: impl Display) -> io::Result<()> {
+    pub fn print(&self, text: impl Display) -> io::Result<()> {
         self.clear();
         write!(self.out.borrow_mut(), "{text}")
     }
 
     /// Writes a result and ends the line.
-    pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
+    pub fn line(&self, text: impl Display) -> io::Result<()> {
         self.print(format_args!("{text}\n"))
     }
 
     /// Writes a result as one JSON object.
-    pub(crate) fn json(&self, value: &Value) -> io::Result<()> {
+    pub fn json(&self, value: &Value) -> io::Result<()> {
         self.line(value)
     }
 
     /// Writes words about results, as they are.
-    pub(crate) fn tell(&self, text: impl Display) -> io::Result<()> {
+    pub fn tell(&self, text: impl Display) -> io::Result<()> {
         self.clear();
         write!(self.err.borrow_mut(), "{text}")
     }
 
     /// Lets what was written be seen.
-    pub(crate) fn flush(&self) -> io::Result<()> {
+    pub fn flush(&self) -> io::Result<()> {
         self.out.borrow_mut().flush()
     }
 

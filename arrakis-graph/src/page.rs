@@ -1,0 +1,240 @@
+//! Pages of HTML that hold everything they show: no request leaves them, and no script but their own runs.
+
+mod attention;
+mod blobs;
+mod grid;
+mod text;
+
+use std::fmt::Write as _;
+
+use arrakis_core::{Answer, Part};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::colour;
+use crate::picture::{Picture, picture_of};
+use crate::svg::{self, escaped};
+use crate::theme::{Style, Theme};
+use crate::ticks::short;
+use crate::{Error, Result, label};
+
+use blobs::Blob;
+
+pub(crate) use attention::widget as attention;
+pub(crate) use grid::widget as grid;
+pub(crate) use text::widget as text;
+
+const SCRIPT: &str = include_str!("page/page.js");
+const LOOKS: &str = include_str!("page/page.css");
+
+/// A part of a page that can be explored: what the page's script is to build, and its numbers.
+#[derive(Debug, Clone)]
+pub struct Widget {
+    /// Which of the script's builders makes it, and all that it needs but numbers.
+    pub(crate) data: Value,
+    /// Its numbers; `data` counts them from 0.
+    pub(crate) blobs: Vec<Blob>,
+}
+
+/// An entry of a table on a page: a text, perhaps with somewhere to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The text.
+    pub text: String,
+    /// Where a click on it leads: an address relative to the page.
+    pub link: Option<String>,
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, link: None }
+    }
+}
+
+/// A page being written, from top to bottom.
+#[derive(Debug, Clone)]
+pub struct Page {
+    title: String,
+    theme: Theme,
+    body: String,
+    widgets: Vec<Value>,
+    blobs: Vec<Blob>,
+}
+
+impl Page {
+    /// A page with a title and nothing below it yet; pictures on it are as wide as `style` says.
+    pub fn new(title: &str, style: &Style) -> Result<Self> {
+        let theme = Theme::new(&Style { dark: false, ..*style })?;
+        Ok(Self { title: label::spelled(title), theme, body: String::new(), widgets: vec![], blobs: vec![] })
+    }
+
+    /// A heading.
+    #[must_use]
+    pub fn heading(mut self, text: &str) -> Self {
+        self.put(format_args!("<h2>{}</h2>\n", escaped(&label::spelled(text))));
+        self
+    }
+
+    /// A paragraph.
+    #[must_use]
+    pub fn paragraph(mut self, text: &str) -> Self {
+        self.put(format_args!("<p>{}</p>\n", escaped(&label::spelled(text))));
+        self
+    }
+
+    /// Names with what is known of each.
+    #[must_use]
+    pub fn facts(mut self, facts: &[(String, String)]) -> Self {
+        self.put(format_args!("<dl>\n"));
+        for (name, fact) in facts {
+            let (name, fact) = (escaped(&label::spelled(name)), escaped(&label::spelled(fact)));
+            self.put(format_args!("<div><dt>{name}</dt><dd>{fact}</dd></div>\n"));
+        }
+        self.put(format_args!("</dl>\n"));
+        self
+    }
+
+    /// A text as it stands, line by line: source, JSON.
+    #[must_use]
+    pub fn listing(mut self, summary: &str, text: &str) -> Self {
+        let (summary, text) = (escaped(&label::spelled(summary)), escaped(text));
+        self.put(format_args!("<details><summary>{summary}</summary><pre>{text}</pre></details>\n"));
+        self
+    }
+
+    /// Texts with where each leads.
+    #[must_use]
+    pub fn links(mut self, links: &[(String, String)]) -> Self {
+        self.put(format_args!("<ul>\n"));
+        for (text, link) in links {
+            self.put(format_args!("<li><a href=\"{}\">{}</a></li>\n", escaped(link), escaped(&label::spelled(text))));
+        }
+        self.put(format_args!("</ul>\n"));
+        self
+    }
+
+    /// A table; a reader can filter its rows by words.
+    #[must_use]
+    pub fn table(mut self, head: &[&str], rows: &[Vec<Cell>]) -> Self {
+        self.put(format_args!("<div class=\"listed\"><table><thead><tr>"));
+        for name in head {
+            self.put(format_args!("<th scope=\"col\">{}</th>", escaped(name)));
+        }
+        self.put(format_args!("</tr></thead><tbody>\n"));
+        for row in rows {
+            self.put(format_args!("<tr>"));
+            for cell in row {
+                let text = escaped(&label::spelled(&cell.text));
+                match &cell.link {
+                    Some(link) => self.put(format_args!("<td><a href=\"{}\">{text}</a></td>", escaped(link))),
+                    None => self.put(format_args!("<td>{text}</td>")),
+                }
+            }
+            self.put(format_args!("</tr>\n"));
+        }
+        self.put(format_args!("</tbody></table></div>\n"));
+        self
+    }
+
+    /// A whole answer: its numbers and texts, then a section for each part that has a picture.
+    pub fn answer(self, answer: &Answer) -> Result<Self> {
+        let facts: Vec<(String, String)> = answer
+            .parts()
+            .filter_map(|(name, part)| match part {
+                Part::Number(number) => Some((name.to_owned(), short(*number, number.abs()))),
+                Part::Text(text) => Some((name.to_owned(), text.clone())),
+                _ => None,
+            })
+            .collect();
+        let mut page = if facts.is_empty() { self } else { self.facts(&facts) };
+        for (_, part) in answer.parts() {
+            if let Ok(picture) = picture_of(part) {
+                page = page.picture(picture)?;
+            }
+        }
+        Ok(page)
+    }
+
+    /// A picture under its title: what can be explored where there is such a thing, else as it is drawn.
+    pub fn picture(self, picture: &dyn Picture) -> Result<Self> {
+        let title = picture.title().to_owned();
+        match picture.widget()? {
+            Some(widget) => Ok(self.heading(&title).widget(widget)),
+            None => self.drawn(picture),
+        }
+    }
+
+    /// A picture whose title is that of the page.
+    pub(crate) fn untitled_picture(self, picture: &dyn Picture) -> Result<Self> {
+        match picture.widget()? {
+            Some(widget) => Ok(self.widget(widget)),
+            None => self.drawn(picture),
+        }
+    }
+
+    /// A picture as it is drawn, in the reader's light or dark.
+    fn drawn(mut self, picture: &dyn Picture) -> Result<Self> {
+        let theme = &self.theme;
+        let mut drawn = svg::svg(&picture.scene(theme)?, picture.title(), theme)?;
+        // No number is drawn in the inks of the theme, so that they may follow the reader's choice.
+        for (ink, name) in theme.inks() {
+            drawn = drawn.replace(&format!("=\"{ink}\""), &format!("=\"var(--{name})\""));
+        }
+        // The first rectangle is the ground.
+        drawn = drawn.replacen(&format!("fill=\"{}\"", theme.ground), "fill=\"none\"", 1);
+        self.put(format_args!("<figure>{drawn}</figure>\n"));
+        Ok(self)
+    }
+
+    fn widget(mut self, widget: Widget) -> Self {
+        let (place, first) = (self.widgets.len(), self.blobs.len());
+        let mut data = widget.data;
+        data["first_blob"] = json!(first);
+        self.widgets.push(data);
+        self.blobs.extend(widget.blobs);
+        self.put(format_args!("<section class=\"widget\" id=\"widget-{place}\"></section>\n"));
+        self
+    }
+
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a `String` cannot fail.
+        let _ = self.body.write_fmt(text);
+    }
+
+    /// The whole page.
+    pub fn html(&self) -> Result<String> {
+        let data = json!({
+            "widgets": self.widgets,
+            "sequential": colour::viridis(),
+            "diverging": colour::blue_red(),
+        });
+        let data = serde_json::to_string(&data).map_err(arrakis_core::Error::from)?;
+        // Within a script, `<` could end it.
+        let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+        let title = escaped(&self.title);
+        let hash = STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
+        let mut out = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+             script-src 'sha256-{hash}'; img-src data:; form-action 'none'; base-uri 'none'\">\n\
+             <title>{title}</title>\n<style>\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{}</main>\n",
+            self.body
+        );
+        for (place, blob) in self.blobs.iter().enumerate() {
+            let packed = blob.packed().map_err(|error| Error::Encode(error.to_string()))?;
+            let _ = writeln!(
+                out,
+                "<script type=\"application/octet-stream\" id=\"blob-{place}\">{}</script>",
+                STANDARD.encode(packed)
+            );
+        }
+        let _ = write!(
+            out,
+            "<script type=\"application/json\" id=\"page\">{data}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        );
+        Ok(out)
+    }
+}

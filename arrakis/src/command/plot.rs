@@ -1,0 +1,211 @@
+//! `arrakis plot`: a picture of some kind, of hook points of a run or of an answer.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use arrakis_bench::{Bench, Log, fields};
+use arrakis_core::{Answer, ModelExt, Part, PlotSpec, PosSlice, RowLabels, Tokens};
+use arrakis_graph::{Kind, Picture, backend_of, draw_picture, kind, kinds, plot, plot_parts, reads};
+use clap::Args;
+use serde_json::Value;
+
+use super::ask::check_folder;
+use super::console::Console;
+use super::looks::Looks;
+use super::options::Options;
+use super::prompts::Prompts;
+use super::{Usage, terminal};
+
+/// The question whose answer a kind draws if nothing else is said.
+const ASKED: [(&str, &str); 5] = [
+    ("logit_lens", "logit_lens.lens"),
+    ("patching", "patching.activation"),
+    ("head_layer", "logit_attribution.direct"),
+    ("waterfall", "residual_decomposition.top"),
+    ("composition", "head_composition.scores"),
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The kind of picture; all kinds are listed if it is absent
+    kind: Option<String>,
+    /// Parameters of the tool whose answer is drawn
+    #[arg(value_name = "FIELD=VALUE")]
+    fields: Vec<String>,
+    /// A folder, a `.gguf` file, or a hub id
+    #[arg(long)]
+    model: Option<String>,
+    #[command(flatten)]
+    prompts: Prompts,
+    /// Read the text twice over, for what shows on repetitions only
+    #[arg(long)]
+    repeat: bool,
+    /// A hook point to draw, by name with `*`; may be given several times. Those that the kind is made for if absent
+    #[arg(long, value_name = "NAME")]
+    points: Vec<String>,
+    /// A head to draw; may be given several times. All of them if absent
+    #[arg(long, value_name = "HEAD")]
+    head: Vec<usize>,
+    /// The row of the batch to draw
+    #[arg(long, value_name = "ROW", default_value_t = 0)]
+    row: usize,
+    /// The tool whose answer is drawn, for a kind that draws answers
+    #[arg(long, value_name = "TOOL", conflicts_with = "run")]
+    tool: Option<String>,
+    /// A logged run whose answer is drawn, in place of asking a tool; may be given several times
+    #[arg(long, value_name = "ID")]
+    run: Vec<String>,
+    /// The part of the answer that is drawn; may be given several times. The first that the kind can show if absent
+    #[arg(long, value_name = "NAME")]
+    part: Vec<String>,
+    /// What the picture is called
+    #[arg(long)]
+    title: Option<String>,
+    /// The file to draw to, as SVG, PNG or a page of HTML by its ending; may be given several times
+    #[arg(long, value_name = "FILE")]
+    out: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    looks: Looks,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        let Some(name) = &self.kind else { return list(self.json, console) };
+        let kind = kind(name)?;
+        self.check()?;
+        let picture =
+            if kind.reads_points() { self.of_points(kind, options)? } else { self.of_parts(kind, options, console)? };
+        for file in &self.out {
+            draw_picture(picture.as_ref(), file, &self.looks.style())?;
+            if !self.json {
+                console.tell(format_args!("drew {}\n", file.display()))?;
+            }
+        }
+        if self.looks.show && !self.json {
+            terminal::show(picture.as_ref(), &self.looks.style(), console)?;
+        }
+        if self.json {
+            console.json(&serde_json::json!({ "kind": kind.name(), "files": self.out }))?;
+        }
+        Ok(())
+    }
+
+    /// What can be wrong before any work is done.
+    fn check(&self) -> Result<()> {
+        if self.out.is_empty() && !self.looks.show {
+            bail!(Usage("nothing to draw to; give `--out FILE.svg`, `.png` or `.html`, or `--show`".into()));
+        }
+        for file in &self.out {
+            backend_of(file)?;
+            check_folder(file)?;
+        }
+        arrakis_graph::Theme::new(&self.looks.style())?;
+        Ok(())
+    }
+
+    fn spec(&self, kind: &Kind) -> PlotSpec {
+        PlotSpec {
+            kind: kind.name().to_owned(),
+            points: self.points.clone(),
+            heads: self.head.clone(),
+            row: self.row,
+            title: self.title.clone(),
+        }
+    }
+
+    /// A picture of hook points: the model reads the prompt, and what the kind shows is kept.
+    fn of_points(&self, kind: &Kind, options: &Options) -> Result<Box<dyn Picture>> {
+        let Some(model) = self.model.as_deref().filter(|_| self.run.is_empty()) else {
+            bail!(Usage(format!("`{}` draws hook points; give `--model MODEL` and `--prompt TEXT`", kind.name())));
+        };
+        if !self.fields.is_empty() || self.tool.is_some() || !self.part.is_empty() {
+            bail!(Usage(format!("`{}` draws hook points and asks no tool; `--points` chooses them", kind.name())));
+        }
+        let model = options.load(model)?;
+        let tokens = self.prompts.tokens(&*model)?;
+        let tokens = if self.repeat { twice(&tokens)? } else { tokens };
+        let spec = self.spec(kind);
+        let row = RowLabels::of(&tokens, self.row, &*model)?;
+        let mut trace = model.trace(&tokens).logits(PosSlice::None);
+        for point in reads(&spec, model.points())? {
+            trace = trace.keep(point);
+        }
+        let run = trace.run()?;
+        Ok(plot(&spec, row.beside(&run.cache))?)
+    }
+
+    /// A picture of an answer: of logged runs, or of a tool that is asked now.
+    fn of_parts(&self, kind: &Kind, options: &Options, console: &Console<'_>) -> Result<Box<dyn Picture>> {
+        if !self.points.is_empty() || !self.head.is_empty() || self.repeat {
+            let why = "draws an answer; `--points`, `--head` and `--repeat` are for kinds that draw hook points";
+            bail!(Usage(format!("`{}` {why}", kind.name())));
+        }
+        let answers = if self.run.is_empty() {
+            vec![self.ask(kind, options, console)?]
+        } else {
+            self.logged(&options.bench.log())?
+        };
+        let mut parts: Vec<(&str, &Part)> = Vec::new();
+        for answer in &answers {
+            let found: Vec<_> = answer
+                .parts()
+                .filter(|(name, _)| self.part.is_empty() || self.part.iter().any(|part| part == name))
+                .collect();
+            if found.is_empty() {
+                let known: Vec<String> = answer.parts().map(|(name, _)| format!("`{name}`")).collect();
+                bail!("the answer has no part `{}`; it has {}", self.part.join("`, `"), known.join(", "));
+            }
+            parts.extend(found);
+        }
+        Ok(plot_parts(&self.spec(kind), &parts)?)
+    }
+
+    fn logged(&self, log: &Log) -> Result<Vec<Answer>> {
+        self.run.iter().map(|id| Ok(log.answer(id)?)).collect()
+    }
+
+    fn ask(&self, kind: &Kind, options: &Options, console: &Console<'_>) -> Result<Answer> {
+        let own = ASKED.iter().find(|(known, _)| *known == kind.name()).map(|(_, tool)| *tool);
+        let Some(tool) = self.tool.as_deref().or(own) else {
+            let why = "draws an answer; give `--tool TOOL` with its fields and `--model MODEL`, or `--run ID` of a logged run";
+            bail!(Usage(format!("`{}` {why}", kind.name())));
+        };
+        let mut parameters = fields::parameters(None, &self.fields)?;
+        if let Some(prompt) = self.prompts.parameter()? {
+            parameters.insert("prompt".into(), serde_json::to_value(prompt)?);
+        }
+        let parameters = Bench::complete(tool, Value::Object(parameters))?;
+        let Some(name) = &self.model else {
+            bail!(Usage(format!("`{tool}` is asked of a model; give `--model MODEL`")))
+        };
+        let model = options.load(name)?;
+        Ok(options.bench(&model, name, console).ask(tool, parameters)?.answer)
+    }
+}
+
+/// Every row of tokens twice over.
+fn twice(tokens: &Tokens) -> Result<Tokens> {
+    let rows = (0..tokens.batch()).map(|row| Ok([tokens.row(row)?, tokens.row(row)?].concat()));
+    Ok(Tokens::from_rows(&rows.collect::<Result<Vec<_>>>()?)?)
+}
+
+fn list(json: bool, console: &Console<'_>) -> Result<()> {
+    if json {
+        let kinds: Value = kinds()
+            .iter()
+            .map(|kind| serde_json::json!({ "name": kind.name(), "about": kind.about(), "hook_points": kind.reads_points() }))
+            .collect();
+        return Ok(console.json(&serde_json::json!({ "kinds": kinds }))?);
+    }
+    let width = kinds().iter().map(|kind| kind.name().len()).max().unwrap_or(0);
+    for of_points in [true, false] {
+        console.line(if of_points { "Of hook points of a run:" } else { "\nOf an answer:" })?;
+        for kind in kinds().iter().filter(|kind| kind.reads_points() == of_points) {
+            console.line(format_args!("  {:width$}  {}", kind.name(), kind.about()))?;
+        }
+    }
+    Ok(())
+}

@@ -30,7 +30,7 @@ pub struct Bench<'a> {
     pub(crate) seed: u64,
     pub(crate) host: &'a dyn Host,
     pub(crate) draw: Option<&'a dyn Draw>,
-    memory_limit: Option<u64>,
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) reuse: bool,
     /// The run that runs of this bench are parts of, if another bench conducts it.
     pub(crate) parent: Option<String>,

@@ -64,7 +64,7 @@ impl<'a> Bench<'a> {
     /// The record of a run of `subject` that starts now.
     pub(crate) fn record(&self, subject: &Subject) -> Result<Record> {
         let parent = self.running.as_ref().map(|running| running.id()).or_else(|| self.parent.clone());
-        Record::start(subject, self.seed, self.name.as_deref(), parent.as_deref(), self.model())
+        Record::start(subject, self.seed, self.memory_limit, self.name.as_deref(), parent.as_deref(), self.model())
     }
 
     /// The id of the run at work, if there is one.

@@ -28,6 +28,9 @@ pub struct Diff {
     pub results: Vec<Difference>,
     /// The metrics, one by one.
     pub metrics: Vec<Difference>,
+    /// The tools that were asked within, where the answers or the questions differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
     /// Pictures and files of the runs' own that are not equal, or that only one of them has.
     pub files: Vec<String>,
     /// What could not be compared, and why.
@@ -63,6 +66,7 @@ impl Log {
             environment: environment(&a, &b)?,
             results: Vec::new(),
             metrics: self.compare_metrics(&a, &b, tolerance)?,
+            calls: calls(&a, &b),
             files: files(&a, &b),
             notes: Vec::new(),
             a: a.id.clone(),
@@ -147,6 +151,21 @@ impl Log {
         };
         Ok(compare_json(&json(a)?, &json(b)?, tolerance))
     }
+}
+
+/// The calls of two runs that are not the same question with the same answer, to the bit.
+fn calls(a: &Record, b: &Record) -> Vec<String> {
+    let of = |record: &'_ Record, place: usize| record.calls.get(place).map(|call| call.tool.clone());
+    let same = |place: usize| match (a.calls.get(place), b.calls.get(place)) {
+        (Some(a), Some(b)) => {
+            (&a.tool, &a.parameters, &a.digest, &a.error) == (&b.tool, &b.parameters, &b.digest, &b.error)
+        }
+        _ => false,
+    };
+    let places = (0..a.calls.len().max(b.calls.len())).filter(|place| !same(*place));
+    places
+        .map(|place| format!("call {place}, `{}`", of(a, place).or_else(|| of(b, place)).unwrap_or_default()))
+        .collect()
 }
 
 /// The files that differ and are not compared in another way.

@@ -34,6 +34,9 @@ pub struct Environment {
     pub executable: Option<String>,
     /// The system: `linux x86_64`.
     pub system: String,
+    /// The model of the processor, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<String>,
     /// The process.
     pub pid: u32,
     /// The folder's git commit, if it is in a repository.
@@ -69,6 +72,7 @@ impl Environment {
     pub(crate) fn of(model: &dyn Model) -> Self {
         static PROGRAM: OnceLock<(Option<String>, Option<String>)> = OnceLock::new();
         static LIBTORCH: OnceLock<Option<String>> = OnceLock::new();
+        static PROCESSOR: OnceLock<Option<String>> = OnceLock::new();
         let (program, executable) = PROGRAM.get_or_init(program).clone();
         Self {
             device: device_name(model.device()),
@@ -79,10 +83,18 @@ impl Environment {
             program,
             executable,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            processor: PROCESSOR.get_or_init(processor).clone(),
             pid: std::process::id(),
             git: git::head(),
         }
     }
+}
+
+/// The model of the processor: kernels are chosen by it, and round differently.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.trim_start().strip_prefix(':'))?;
+    Some(name.trim().to_owned())
 }
 
 /// The name of a device, as `--device` takes it: `cpu`, `cuda:0` …

@@ -101,7 +101,7 @@ fn check(record: &Record, folder: &Path) -> Result<()> {
     for (name, file) in &record.files {
         let plain = Path::new(name).file_name().is_some_and(|own| own == name.as_str()) && !name.starts_with('.');
         if !plain || name == RECORD {
-            return Err(Error::damaged(&path, format!("`{name}` is no name of a file of a run")));
+            return Err(Error::damaged(&path, format!("`{name}` is no name and digest of a file of a run")));
         }
         let path = folder.join(name);
         let (digest, _) = digest_of_file(&path).map_err(Error::file("read", &path))?;

@@ -74,7 +74,9 @@ impl Log {
         if whole && self.run_folder(id).is_dir() {
             return Ok(id.to_owned());
         }
-        let mut found: Vec<String> = self.ids()?.into_iter().filter(|known| known.starts_with(id)).collect();
+        // Every id begins with nothing, and nothing is what an unset variable of a shell gives.
+        let begins = |known: &String| !id.is_empty() && known.starts_with(id);
+        let mut found: Vec<String> = self.ids()?.into_iter().filter(begins).collect();
         found.sort();
         match &found[..] {
             [] => Err(Error::NoRun { id: id.to_owned(), folder: self.folder().to_path_buf() }),

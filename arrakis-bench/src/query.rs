@@ -159,8 +159,7 @@ impl Log {
             let key = |record: &Record| field.values(record).into_iter().next();
             let mut keyed: Vec<_> = listing.records.into_iter().map(|record| (key(&record), record)).collect();
             keyed.sort_by(|(a, _), (b, _)| match (a, b) {
-                (Some(a), Some(b)) if *order == Ordering::Greater => bound::order(b, a),
-                (Some(a), Some(b)) => bound::order(a, b),
+                (Some(a), Some(b)) => bound::order(a, b, *order == Ordering::Greater),
                 (a, b) => b.is_some().cmp(&a.is_some()),
             });
             listing.records = keyed.into_iter().map(|(_, record)| record).collect();

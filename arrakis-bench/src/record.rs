@@ -110,6 +110,9 @@ pub struct Record {
     pub parameters: Value,
     /// The root of its random streams.
     pub seed: u64,
+    /// The bound on the bytes of activations, by which tools choose how much they do at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
     /// The random streams that were opened, in the order of their first use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<String>,

@@ -60,7 +60,8 @@ impl Bench<'_> {
     pub fn rerun(&self, before: &Record) -> Result<Asked<Kept>> {
         self.same_model(before)?;
         let experiment = before.experiment()?;
-        let bench = self.clone().seed(before.seed).reuse(false);
+        let mut bench = self.clone().seed(before.seed).reuse(false);
+        bench.memory_limit = before.memory_limit;
         let _threads = Threads::set(before.environment.threads);
         let parameters = before.parameters.clone();
         match (before.what, experiment) {

@@ -31,7 +31,10 @@ pub(crate) fn read(path: &Path) -> Result<Record> {
     match serde_json::from_str::<Record>(&text) {
         Ok(record) if record.format > FORMAT => Err(newer(path, record.format)),
         Ok(record) if record.format > 1 && !sealed => Err(Error::damaged(path, "it does not end with its digest")),
-        Ok(record) => Ok(record),
+        Ok(record) => match misnamed(&record) {
+            Some(name) => Err(Error::damaged(path, format!("`{name}` is no name and digest of a file of a run"))),
+            None => Ok(record),
+        },
         Err(error) => {
             let format = serde_json::from_str::<Value>(&text).ok().and_then(|json| json.get("format")?.as_u64());
             match format {
@@ -40,6 +43,15 @@ pub(crate) fn read(path: &Path) -> Result<Record> {
             }
         }
     }
+}
+
+/// A file of a record that could lie outside its run, or whose bytes could lie outside the store.
+fn misnamed(record: &Record) -> Option<&String> {
+    let plain = |name: &str| Path::new(name).file_name().is_some_and(|own| own == name) && !name.starts_with('.');
+    let digest = |text: &str| text.len() == DIGEST && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let files = record.files.iter().find(|(name, file)| !plain(name) || !digest(&file.digest)).map(|(name, _)| name);
+    let named = record.tensors.values().map(|tensor| &tensor.file).chain(&record.pictures);
+    files.or_else(|| named.into_iter().find(|name| !plain(name)))
 }
 
 fn newer(path: &Path, format: u32) -> Error {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::writing::{METRICS, RESULT};
-use crate::{Diff, Difference, Log, Record, Result};
+use crate::{Diff, Difference, Log, Record, Result, Work};
 
 /// How a run that was done again compares with what it was.
 #[derive(Debug, Clone, Serialize)]
@@ -24,7 +24,17 @@ impl Log {
     /// With a tolerance of 0 they are to be equal to the bit.
     pub fn verify(&self, before: &str, again: &str, tolerance: f64) -> Result<Verdict> {
         let diff = self.diff(before, again, tolerance)?;
-        let bits = if tolerance > 0.0 { Vec::new() } else { other_bits(&self.get(before)?, &self.get(again)?) };
+        let mut bits = Vec::new();
+        if tolerance == 0.0 {
+            let (before, again) = (self.get(before)?, self.get(again)?);
+            bits = other_bits(&before, &again);
+            let picture = |name: &&String| before.pictures.contains(name) || again.pictures.contains(name);
+            // A study's own file names the runs of its cells, which are new.
+            if before.what != Work::Study {
+                bits.extend(diff.files.iter().filter(|name| !picture(name)).cloned());
+            }
+            bits.extend(diff.calls.iter().cloned());
+        }
         Ok(Verdict { tolerance, diff, bits })
     }
 }
@@ -41,7 +51,8 @@ fn other_bits(before: &Record, again: &Record) -> Vec<String> {
     };
     let files = [RESULT, METRICS].into_iter().filter(of_file).map(str::to_owned);
     let added = again.tensors.keys().filter(|name| !before.tensors.contains_key(*name));
-    files.chain(before.tensors.keys().chain(added).filter(of_tensor).cloned()).collect()
+    let tensors = before.tensors.keys().chain(added).filter(of_tensor).map(|name| format!("tensor `{name}`"));
+    files.chain(tensors).collect()
 }
 
 impl Verdict {
@@ -72,6 +83,6 @@ impl fmt::Display for Verdict {
             write!(f, "\n  {difference}")?;
         }
         notes.iter().try_for_each(|note| write!(f, "\n  {note}"))?;
-        self.bits.iter().try_for_each(|name| write!(f, "\n  the bits of `{name}`"))
+        self.bits.iter().try_for_each(|name| write!(f, "\n  the bits of {name}"))
     }
 }

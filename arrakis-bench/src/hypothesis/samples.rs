@@ -100,8 +100,9 @@ impl Samples {
 impl Summary {
     /// Half the width of the t interval of the mean; absent for a single sample.
     pub(super) fn half_width(&self, level: f64) -> Option<f64> {
-        let count = self.count as f64;
-        Some(t_quantile(level / 2.0, count - 1.0) * self.deviation? / count.sqrt())
+        // Without a deviation there are no degrees of freedom either.
+        let (deviation, count) = (self.deviation?, self.count as f64);
+        Some(t_quantile(level / 2.0, count - 1.0) * deviation / count.sqrt())
     }
 }
 

@@ -17,8 +17,8 @@ pub struct Found {
 /// The files that stand where plugins are looked for: first those of `ARRAKIS_PLUGIN_PATH`, a list of files and folders,
 /// then those of `arrakis/plugins` in the user's data folder (`$XDG_DATA_HOME`, else `~/.local/share`).
 ///
-/// Of a folder they are the files that end in `.so`, by name. What the variable names must be there; the user's folder
-/// need not.
+/// Of a folder they are the files that end in `.so`, by name. A file that the variable names and that is not there is given
+/// too, so that whoever loads it says so; the user's folder need not be there.
 pub fn plugin_files() -> Result<Vec<Found>> {
     const VARIABLE: &str = "ARRAKIS_PLUGIN_PATH";
     let mut found = Vec::new();

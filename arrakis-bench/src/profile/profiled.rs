@@ -141,6 +141,14 @@ impl Model for Profiled<'_> {
         self.model().digest()
     }
 
+    fn tokenizer_digest(&self) -> Result<Option<String>> {
+        self.model().tokenizer_digest()
+    }
+
+    fn layout(&self) -> Option<&'static str> {
+        self.model().layout()
+    }
+
     fn weight_named(&self, name: &str) -> Result<Tensor> {
         self.model().weight_named(name)
     }

@@ -75,15 +75,16 @@ impl Bound {
     }
 }
 
-/// The order of two values of one field: numbers first, NaN the last of them, then texts.
-pub(super) fn order(a: &Value, b: &Value) -> Ordering {
+/// The order of two values of one field: numbers first, NaN the last of them, then texts; `down` turns the values round.
+pub(super) fn order(a: &Value, b: &Value, down: bool) -> Ordering {
+    let turned = |order: Ordering| if down { order.reverse() } else { order };
     match (number_of(a), number_of(b)) {
-        (Some(a), Some(b)) => a.is_nan().cmp(&b.is_nan()).then(a.total_cmp(&b)),
+        (Some(a), Some(b)) => a.is_nan().cmp(&b.is_nan()).then(turned(a.total_cmp(&b))),
         (a, b) if a.is_some() || b.is_some() => b.is_some().cmp(&a.is_some()),
-        _ => match (a.as_str(), b.as_str()) {
+        _ => turned(match (a.as_str(), b.as_str()) {
             (Some(a), Some(b)) => a.cmp(b),
             _ => a.to_string().cmp(&b.to_string()),
-        },
+        }),
     }
 }
 

@@ -14,6 +14,7 @@ impl Record {
     pub(crate) fn start(
         subject: &Subject,
         seed: u64,
+        memory_limit: Option<u64>,
         name: Option<&str>,
         parent: Option<&str>,
         model: &dyn Model,
@@ -28,6 +29,7 @@ impl Record {
             version: subject.version.clone(),
             parameters: subject.parameters.clone(),
             seed,
+            memory_limit,
             streams: Vec::new(),
             status: Status::Running,
             error: None,
@@ -61,13 +63,16 @@ impl Record {
 
     /// blake3 over what is known beforehand and determines the result; time, names of files and git are not in it.
     fn key(&self) -> String {
-        let Environment { device, dtype, threads, arrakis, libtorch, executable, system, .. } = &self.environment;
+        let Environment { device, dtype, threads, arrakis, libtorch, executable, system, processor, .. } =
+            &self.environment;
         let mut known = json!({
             "what": self.what, "name": self.name, "owner": self.owner, "version": self.version,
             "parameters": self.parameters, "seed": self.seed,
+            "memory_limit": self.memory_limit,
             "model": self.model.digest, "layout": self.model.layout, "tokenizer": self.model.tokenizer,
             "plugins": self.plugins, "executable": executable, "device": device, "dtype": dtype, "threads": threads,
             "arrakis": arrakis, "libtorch": libtorch, "system": system,
+            "processor": processor,
         });
         known.sort_all_objects();
         blake3::hash(known.to_string().as_bytes()).to_hex().to_string()

@@ -17,6 +17,7 @@ pub(super) fn said(diff: &Diff, json: bool) -> Result<Said> {
     let parts: Vec<&Difference> = diff.results.iter().chain(&diff.metrics).collect();
     said.extend(parts.iter().filter(|part| !part.is_none()).map(ToString::to_string));
     said.extend(diff.files.iter().map(|file| format!("file {file} differs")));
+    said.extend(diff.calls.iter().map(|call| format!("{call} differs")));
     said.extend(diff.notes.iter().cloned());
     let words = if diff.same_numbers() {
         let numbers: usize = parts.iter().map(|part| part.numbers).sum();

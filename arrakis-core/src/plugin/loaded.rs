@@ -181,10 +181,28 @@ impl LoadedTool {
         let json = self.asked(|to| unsafe { ask(self.table.state, &raw const call, to) })?;
         let json: Value = serde_json::from_slice(&json).map_err(|error| self.wrong("answer", &error))?;
         let tensors = running.attached.take();
+        self.check_attached(&json, &tensors)?;
         Answer::join(json, tensors).map_err(|error| match error {
             Error::Json(error) => self.wrong("answer", &error),
             other => other,
         })
+    }
+
+    /// An error that names a tensor that the answer does not, or that is there twice: it would be lost without a word.
+    fn check_attached(&self, json: &Value, tensors: &[(String, tch::Tensor)]) -> Result<()> {
+        let tagged = |part: &Value| part.get("stack").and_then(|stack| Some(stack.get("tensor")?.as_str()?.to_owned()));
+        let named: Vec<String> =
+            json.as_object().into_iter().flat_map(|parts| parts.values()).filter_map(tagged).collect();
+        let lost = tensors.iter().enumerate().find(|(place, (name, _))| {
+            !named.contains(name) || tensors[..*place].iter().any(|(known, _)| known == name)
+        });
+        match lost {
+            None => Ok(()),
+            Some((_, (name, _))) => Err(mistake(
+                &format!("answer of `{}`", self.name),
+                format!("the tensor `{name}` is attached and no part names it, or it is attached twice"),
+            )),
+        }
     }
 
     fn asked(&self, call: impl FnOnce(*mut abi::Bytes) -> u32) -> Result<Vec<u8>> {

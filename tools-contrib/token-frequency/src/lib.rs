@@ -1,8 +1,8 @@
 //! The direction of token frequency in the residual stream: how much a model leans on what is frequent.
 
 use arrakis_core::{
-    Answer, Axis, Context, Corpus, Error, ModelExt, PosSlice, Ranking, Result, Series, Site, Tool, Weight, Window,
-    answer, register_tools,
+    Answer, Axis, Context, Corpus, Error, ModelExt, PosSlice, Ranking, Result, Series, Site, Stack, Tool, Weight,
+    Window, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub struct Frequency {
     /// The cosine of what is left over with a logit direction, at most.
     pub normal_gap: f64,
     /// The direction: `[d_model]`, in double.
-    pub direction: Tensor,
+    pub direction: Stack,
 }
 
 impl From<Frequency> for Answer {
@@ -64,6 +64,7 @@ impl From<Frequency> for Answer {
         Self::new()
             .with("along", frequency.along)
             .with("raised", frequency.raised)
+            .with("direction", frequency.direction)
             .with("fit", frequency.fit)
             .with("normal_gap", frequency.normal_gap)
     }
@@ -102,7 +103,12 @@ impl Tool for TokenFrequency {
             raised: Ranking::new("raised by the direction of token frequency", "logit", entries?),
             fit: if all > 0.0 { 1.0 - rest / all } else { f64::NAN },
             normal_gap: normal_gap(&unembed, &left)?,
-            direction,
+            direction: Stack::new(
+                "direction of token frequency",
+                "logit of a token per unit",
+                vec![Axis::indices("d_model", model.dims().d_model)],
+                direction,
+            )?,
         })
     }
 }

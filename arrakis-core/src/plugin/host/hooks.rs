@@ -83,6 +83,9 @@ impl Hooks for Theirs<'_> {
         if status != abi::OK {
             return Err(failed(status, why));
         }
+        if value.as_ref().is_some_and(|value| !value.defined()) {
+            return Err(mistake("Hooks.given", "it gives an undefined tensor"));
+        }
         Ok(value)
     }
 }

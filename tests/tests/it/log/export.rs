@@ -60,7 +60,7 @@ fn a_record_that_names_files_elsewhere_is_not_imported() {
     record.files.insert("../../secret".into(), file);
     crate::bench::write_record(&out.join("run.json"), &record);
     let error = Log::open(other.path().join("log")).import(&out).unwrap_err().to_string();
-    assert!(error.contains("`../../secret` is no name of a file of a run"), "{error}");
+    assert!(error.contains("`../../secret` is no name and digest of a file of a run"), "{error}");
     record.files.remove("../../secret");
     record.id = "../up".into();
     crate::bench::write_record(&out.join("run.json"), &record);

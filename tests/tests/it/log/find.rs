@@ -211,3 +211,21 @@ fn a_log_that_is_nowhere_is_empty() {
     assert_eq!(log.list().unwrap(), []);
     assert_eq!(log.query(&Query::default()).unwrap().records, []);
 }
+
+#[test]
+fn no_number_is_last_whichever_way_runs_are_sorted_and_no_id_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Named::new();
+    let bench = Bench::new(&model).log_to(folder.path());
+    for loss in [2.0, f64::NAN, 1.0] {
+        bench.conduct(&Subject::experiment("loss", json!({})), |bench| bench.metric("loss", 0, loss)).unwrap();
+    }
+    let log = Log::open(folder.path());
+    for (field, wanted) in [("metrics.loss", [1.0, 2.0]), ("-metrics.loss", [2.0, 1.0])] {
+        let records = log.query(&Query::default().sort(field).unwrap()).unwrap().records;
+        let losses: Vec<f64> = records.iter().map(|record| record.metrics[0].value).collect();
+        assert!(losses[..2] == wanted && losses[2].is_nan(), "{field}: {losses:?}");
+    }
+    let error = log.get("").unwrap_err().to_string();
+    assert!(error.contains("no run"), "{error}");
+}

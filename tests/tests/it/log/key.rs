@@ -1,6 +1,7 @@
 //! The key: the same for what would give the same, another for whatever could change a result.
 
-use arrakis_bench::{Bench, Log, Subject};
+use arrakis_bench::{Bench, Log, Profile, Subject};
+use arrakis_core::Model;
 use serde_json::json;
 use tch::Kind;
 
@@ -40,6 +41,7 @@ fn whatever_could_change_a_result_changes_the_key_and_nothing_else_does() {
     other(key(&bench, &Subject::experiment("key", json!({ "a": 2 }))));
     other(key(&bench, &Subject::experiment("another", json!({ "a": 2 }))));
     other(key(&bench.clone().seed(1), &subject()));
+    other(key(&bench.clone().memory_limit(1 << 20), &subject()));
     let models = [
         Named { digest: "1".repeat(64), ..Named::new() },
         Named { tokenizer: Some("2".repeat(64)), ..Named::new() },
@@ -80,4 +82,17 @@ fn a_completed_run_with_the_same_key_is_given_in_place_of_another() {
         }
     }
     assert!(!ask(&bench, 2).reused);
+}
+
+#[test]
+fn a_profiled_model_is_the_model_to_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Named { tokenizer: Some("2".repeat(64)), layout: Some("packed"), ..Named::new() };
+    let plain = key(&Bench::new(&model).log_to(folder.path()), &subject());
+    let mut profile = Profile::new();
+    let of = |model: &dyn Model| -> arrakis_core::Result<String> {
+        Ok(key(&Bench::new(model).log_to(folder.path()), &subject()))
+    };
+    let profiled = profile.run(&model, of).unwrap();
+    assert_eq!(plain, profiled);
 }

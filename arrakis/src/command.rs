@@ -140,7 +140,7 @@ where
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
-    match arguments.run(&args, console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
+    let status = match arguments.run(&args, console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
         Ok(status) => status,
         // Whoever read the results has seen enough.
         Err(error) if is_broken_pipe(&error) => 0,
@@ -148,7 +148,9 @@ where
             let _ = console.tell(format_args!("error: {error}\n"));
             status_of(&error)
         }
-    }
+    };
+    isolation::came_to_its_end();
+    status
 }
 
 impl Arguments {

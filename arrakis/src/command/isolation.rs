@@ -2,11 +2,25 @@
 
 use std::ffi::OsString;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
 use super::console::Console;
 use super::{FAILURE, USAGE};
+
+/// The variable that names the file by which a child says that it came to its end.
+///
+/// A tool may end its process with any status, also that of a success.
+const MARK: &str = "ARRAKIS_ISOLATED_END";
+
+/// Says that this process came to its end, if it is a child that is waited for.
+pub(super) fn came_to_its_end() {
+    if let Some(path) = std::env::var_os(MARK) {
+        // Without the mark the parent says that the work was not done, which is right where nothing can be written.
+        let _ = std::fs::write(path, "");
+    }
+}
 
 /// The option, as it is typed.
 const OPTION: &str = "--isolate";
@@ -21,7 +35,10 @@ pub(super) fn without_option(args: &[OsString]) -> Vec<OsString> {
 pub(super) fn run(args: &[OsString], console: &Console<'_>) -> Result<u8> {
     let program = std::env::current_exe().context("the program to be run again is not known")?;
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null());
+    static CHILDREN: AtomicU64 = AtomicU64::new(0);
+    let child = CHILDREN.fetch_add(1, Ordering::Relaxed);
+    let mark = std::env::temp_dir().join(format!("arrakis-end-{}-{child}", std::process::id()));
+    command.args(args).stdin(Stdio::null()).env(MARK, &mark);
     let status = if console.is_live() {
         console.flush()?;
         command.status().context("no process can be started")?
@@ -31,8 +48,13 @@ pub(super) fn run(args: &[OsString], console: &Console<'_>) -> Result<u8> {
         console.tell(String::from_utf8_lossy(&output.stderr))?;
         output.status
     };
+    let ended_itself = mark.exists();
+    let _ = std::fs::remove_file(&mark);
     match status.code().map(u8::try_from) {
-        Some(Ok(code)) if code <= FAILURE.max(USAGE) => Ok(code),
+        Some(Ok(code)) if ended_itself => Ok(code),
+        Some(Ok(code)) if code <= FAILURE.max(USAGE) => {
+            bail!("the process that was asked ended before its work did, with status {code}; what it had logged stays")
+        }
         _ => bail!("the process that was asked {}; what it had logged stays, and nothing else is lost", ended(status)),
     }
 }

@@ -114,7 +114,7 @@ fn a_tool_that_ends_its_process_is_reported_by_another() {
     let cases = [
         ("abort", "was killed by signal 6 (SIGABRT"),
         ("overflow", "was killed by signal"),
-        ("exit", "ended with status 3"),
+        ("exit", "ended before its work did"),
     ];
     for (how, words) in cases {
         let ended = wrong(folder.path(), how, true);

@@ -22,6 +22,9 @@ pub(super) fn came_to_its_end() {
     }
 }
 
+/// How many children were begun, so that each has a mark of its own.
+static CHILDREN: AtomicU64 = AtomicU64::new(0);
+
 /// The option, as it is typed.
 const OPTION: &str = "--isolate";
 
@@ -35,7 +38,6 @@ pub(super) fn without_option(args: &[OsString]) -> Vec<OsString> {
 pub(super) fn run(args: &[OsString], console: &Console<'_>) -> Result<u8> {
     let program = std::env::current_exe().context("the program to be run again is not known")?;
     let mut command = Command::new(program);
-    static CHILDREN: AtomicU64 = AtomicU64::new(0);
     let child = CHILDREN.fetch_add(1, Ordering::Relaxed);
     let mark = std::env::temp_dir().join(format!("arrakis-end-{}-{child}", std::process::id()));
     command.args(args).stdin(Stdio::null()).env(MARK, &mark);

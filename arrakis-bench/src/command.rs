@@ -58,8 +58,13 @@ enum Verb {
 /// names the crates that hold them.
 ///
 /// ```no_run
-/// use arrakis_bench::{Bench, Result, experiment};
-/// # fn load(_: &arrakis_bench::Wanted) -> arrakis_core::Result<Box<dyn arrakis_core::Model>> { todo!() }
+/// use arrakis_bench::{Bench, Result, Wanted, experiment};
+/// use arrakis_core::Model;
+///
+/// fn load(wanted: &Wanted) -> arrakis_core::Result<Box<dyn Model>> {
+///     let options = arrakis_models::LoadOptions { kind: wanted.kind, device: wanted.device };
+///     Ok(Box::new(arrakis_models::load(&wanted.name, &options)?))
+/// }
 ///
 /// /// The layers of the model, halved.
 /// #[experiment]

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use arrakis_core::remembered::remembered;
+use arrakis_core::remembered::{FileIdentity, remembered};
 use arrakis_core::{Model, device};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
@@ -151,8 +151,12 @@ pub(crate) fn digest_of_file(path: &Path) -> io::Result<(String, u64)> {
 fn program() -> (Option<String>, Option<String>) {
     let Ok(path) = std::env::current_exe() else { return (None, None) };
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let digest =
-        remembered(b"executable", std::slice::from_ref(&path), || digest_of_file(&path).map(|(digest, _)| digest));
+    // The file itself, which may have been replaced under its name by now.
+    let own = Path::new("/proc/self/exe");
+    let file = if own.exists() { own } else { &path };
+    let identity = fs::metadata(file).and_then(|found| FileIdentity::of(&path, &found));
+    let files = identity.map_or_else(|_| Vec::new(), |identity| vec![identity]);
+    let digest = remembered(b"executable", &files, || digest_of_file(file).map(|(digest, _)| digest));
     (name, digest.ok())
 }
 

@@ -32,7 +32,6 @@ pub struct Checkpoint {
     pub tensors: Tensors,
     /// The folder or file it was opened from.
     pub source: PathBuf,
-    files: Vec<PathBuf>,
     /// The metadata of a GGUF file, which have its tokenizer.
     metadata: Option<Arc<Metadata>>,
 }
@@ -61,8 +60,8 @@ impl Checkpoint {
 
     /// The files of the weights.
     #[must_use]
-    pub fn files(&self) -> &[PathBuf] {
-        &self.files
+    pub fn files(&self) -> Vec<&Path> {
+        self.tensors.files()
     }
 
     /// The tokenizer that came with the weights.
@@ -100,16 +99,15 @@ impl Checkpoint {
 
     fn open_folder(folder: &Path) -> Result<Self> {
         let mut tensors = Tensors::default();
-        let files = form::read(folder, &mut tensors)?;
+        form::read(folder, &mut tensors)?;
         let config = read_json(&folder.join("config.json"))?;
-        Ok(Self { config, tensors, source: folder.to_owned(), files, metadata: None })
+        Ok(Self { config, tensors, source: folder.to_owned(), metadata: None })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
         let gguf = Gguf::open(path)?;
         let (config, tensors) = gguf.translate()?;
-        let (source, files) = (path.to_owned(), vec![path.to_owned()]);
-        Ok(Self { config, tensors, source, files, metadata: Some(Arc::new(gguf.metadata)) })
+        Ok(Self { config, tensors, source: path.to_owned(), metadata: Some(Arc::new(gguf.metadata)) })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one decoder: every family is this forward pass with another architecture.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use arrakis_core::remembered::FileIdentity;
 use arrakis_core::{
     Dims, Error, HookPoint, Input, Model, Output, Pass, PosSlice, Result, Site, Tap, WeightPoint, unknown_weight,
 };
@@ -29,7 +29,7 @@ pub struct Decoder {
     pub(crate) points: Vec<HookPoint>,
     pub(crate) tokenizer: Arc<Later>,
     /// What the weights were loaded from, as long as they are as they were.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<FileIdentity>,
     pub(crate) digest: OnceLock<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -27,13 +27,12 @@ pub(crate) const FORMS: [Form; 2] = [
     Form { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json", read: pytorch::read },
 ];
 
-/// Adds the tensors of a folder in the first form that it has; gives their files.
-pub(crate) fn read(folder: &Path, tensors: &mut Tensors) -> Result<Vec<PathBuf>> {
+/// Adds the tensors of a folder in the first form that it has.
+pub(crate) fn read(folder: &Path, tensors: &mut Tensors) -> Result<()> {
     for form in &FORMS {
         let (single, index) = (folder.join(form.single), folder.join(form.index));
         if single.exists() {
-            (form.read)(&single, tensors)?;
-            return Ok(vec![single]);
+            return (form.read)(&single, tensors);
         }
         if index.exists() {
             return read_shards(&index, form.read, tensors);
@@ -42,8 +41,8 @@ pub(crate) fn read(folder: &Path, tensors: &mut Tensors) -> Result<Vec<PathBuf>>
     Err(Error::NoWeights { folder: folder.to_owned() })
 }
 
-/// Adds the tensors of all shards that an index names, each with `read`; gives the shards.
-fn read_shards(index: &Path, read: Read, tensors: &mut Tensors) -> Result<Vec<PathBuf>> {
+/// Adds the tensors of all shards that an index names, each with `read`.
+fn read_shards(index: &Path, read: Read, tensors: &mut Tensors) -> Result<()> {
     let damaged = |what: String| Error::Damaged { path: index.to_owned(), what };
     let text = fs::read(index).map_err(|cause| Error::Io { path: index.to_owned(), cause })?;
     let json: Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
@@ -54,7 +53,6 @@ fn read_shards(index: &Path, read: Read, tensors: &mut Tensors) -> Result<Vec<Pa
         shards.entry(shard).or_default().push(tensor);
     }
     let folder = index.parent().unwrap_or(Path::new(""));
-    let mut files = Vec::new();
     for (shard, promised) in shards {
         if Path::new(shard).file_name() != Some(shard.as_ref()) {
             return Err(damaged(format!("shard `{shard}` is not a file beside the index")));
@@ -68,10 +66,9 @@ fn read_shards(index: &Path, read: Read, tensors: &mut Tensors) -> Result<Vec<Pa
         if let Some(tensor) = promised.into_iter().find(|name| tensors.file(name) != Some(&path)) {
             return Err(Error::MissingFromShard { shard: path, tensor: tensor.to_owned() });
         }
-        files.push(path);
     }
     if let Some(tensor) = tensors.names().find(|name| !map.contains_key(*name)) {
         return Err(damaged(format!("tensor `{tensor}` is in a shard but not in the index")));
     }
-    Ok(files)
+    Ok(())
 }

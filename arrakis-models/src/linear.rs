@@ -38,14 +38,12 @@ impl Linear {
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         // Products want `[out, in]`; the transposed view costs nothing.
         let weight = self.weight.f_transpose(0, 1)?;
-        // oneDNN's products have no gradient.
+        let bias = self.bias.as_ref();
         match &self.packed {
-            _ if x.requires_grad() => Ok(x.f_linear(&weight, self.bias.as_ref())?),
-            Some(packed) => packed.apply(x, self.bias.as_ref()),
-            None if onednn::serves(&weight) && x.kind() == weight.kind() => {
-                onednn::linear(x, &weight, self.bias.as_ref())
-            }
-            None => Ok(x.f_linear(&weight, self.bias.as_ref())?),
+            // oneDNN's products have no gradient.
+            Some(packed) if !x.requires_grad() => packed.apply(x, bias),
+            None if !x.requires_grad() && onednn::serves(x, &weight) => onednn::linear(x, &weight, bias),
+            _ => Ok(x.f_linear(&weight, bias)?),
         }
     }
 

@@ -54,7 +54,7 @@ impl Decoder {
         let decoder = reader.decoder(blueprint)?;
         reader.nothing_left()?;
         let tokenizer = Arc::new(Later::new(checkpoint.tokenizer_later(), checkpoint.tokenizer_digest_later()));
-        Ok(Self { tokenizer, files: checkpoint.files().to_owned(), ..decoder })
+        Ok(Self { tokenizer, files: checkpoint.tensors.identities().unwrap_or_default(), ..decoder })
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrakis_core::remembered::FileIdentity;
 use memmap2::{MmapOptions, MmapRaw};
 use tch::{Kind, Tensor};
 
@@ -25,6 +26,8 @@ const HUGE: usize = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct Mapped {
     path: PathBuf,
+    /// As it was opened, where its place can be told.
+    identity: Option<FileIdentity>,
     map: MmapRaw,
 }
 
@@ -42,7 +45,12 @@ impl Mapped {
         // SAFETY: the map is private, so nothing written through it reaches the file or another process; that nobody
         // cuts the file short while it is mapped is what this type's documentation asks.
         let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(io)?;
-        Ok(Arc::new(Self { path: path.to_owned(), map: map.into() }))
+        let identity = FileIdentity::of(path, &meta).ok();
+        Ok(Arc::new(Self { path: path.to_owned(), identity, map: map.into() }))
+    }
+
+    pub(crate) const fn identity(&self) -> Option<&FileIdentity> {
+        self.identity.as_ref()
     }
 
     pub(crate) fn path(&self) -> &Path {

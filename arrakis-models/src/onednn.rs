@@ -32,10 +32,11 @@ unsafe extern "C" {
 const SMALL: i64 = 1 << 16;
 
 /// Whether oneDNN multiplies by a weight (`[out, in]`) as it lies: 32-bit floats on the CPU, dense in either order.
-pub(crate) fn serves(weight: &Tensor) -> bool {
+pub(crate) fn serves(x: &Tensor, weight: &Tensor) -> bool {
     let (size, stride) = (weight.size(), weight.stride());
     let dense = stride == [size[1], 1] || stride == [1, size[0]];
-    dense && size[0] * size[1] >= SMALL && weight.kind() == Kind::Float && weight.device() == Device::Cpu
+    let single = x.kind() == Kind::Float && weight.kind() == Kind::Float;
+    dense && size[0] * size[1] >= SMALL && single && weight.device() == Device::Cpu
 }
 
 /// `x Wᵀ + b` for `x` of shape `[…, in]` and `weight` of shape `[out, in]`, which [`serves`]; without a gradient.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrakis_core::remembered::FileIdentity;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -158,6 +159,23 @@ impl Tensors {
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&Path> {
         self.stored.get(name).map(|stored| stored.file.path())
+    }
+
+    /// The files that the tensors lie in, in the order of their names.
+    #[must_use]
+    pub fn files(&self) -> Vec<&Path> {
+        self.mapped().map(Mapped::path).collect()
+    }
+
+    /// Those files as they were opened; nothing if the place of one cannot be told.
+    pub(crate) fn identities(&self) -> Option<Vec<FileIdentity>> {
+        self.mapped().map(|file| file.identity().cloned()).collect()
+    }
+
+    fn mapped(&self) -> impl Iterator<Item = &Mapped> {
+        let files: BTreeMap<&Path, &Mapped> =
+            self.stored.values().map(|stored| (stored.file.path(), &*stored.file)).collect();
+        files.into_values()
     }
 
     pub(crate) fn insert(&mut self, name: String, stored: Stored) -> Result<()> {

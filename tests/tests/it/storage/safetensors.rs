@@ -5,6 +5,7 @@ use std::fs;
 
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, serialize};
+use arrakis_core::remembered::FileIdentity;
 use proptest::prelude::*;
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -229,4 +230,18 @@ proptest! {
             prop_assert_eq!(checkpoint.tensors.get("w").unwrap().numel() * 2, data);
         }
     }
+}
+
+#[test]
+fn a_file_that_was_replaced_is_another_to_those_who_remember() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("weights"), folder.path().join("others"));
+    let identity = |opened: &fs::File| FileIdentity::of(&path, &opened.metadata().unwrap()).unwrap();
+    fs::write(&path, "old").unwrap();
+    let old = fs::File::open(&path).unwrap();
+    let before = identity(&old);
+    assert_eq!(before, identity(&fs::File::open(&path).unwrap()));
+    fs::write(&other, "new").unwrap();
+    fs::rename(&other, &path).unwrap();
+    assert_ne!(before, identity(&fs::File::open(&path).unwrap()));
 }

@@ -1,6 +1,6 @@
 //! Products by oneDNN, which is part of LibTorch: with a weight as it was loaded, or laid out for the processor.
 //!
-//! LibTorch itself multiplies 32-bit floats by MKL, which is half as fast on processors that are not Intel's. A layout of
+//! LibTorch itself multiplies 32-bit floats by MKL, which was half as fast on the AMD processor of `BENCHMARKS.md`. A layout of
 //! oneDNN's own costs a copy and gains most where a product has one row, as in generation.
 
 #![allow(unsafe_code)]

@@ -358,7 +358,7 @@ typedef struct ArrakisHost {
   uint32_t (*attach)(const struct ArrakisContext *context,
                      const struct ArrakisAttached *tensor,
                      struct ArrakisBytes *why);
-  // The first `count` numbers in `0.0..1.0` of the random stream `name`.
+  // The first `count` numbers in `0.0..1.0` of the random stream `name`; of none, the log still learns the name.
   uint32_t (*uniforms)(const struct ArrakisContext *context,
                        struct ArrakisStr name,
                        double *numbers,

@@ -356,7 +356,7 @@ pub struct Host {
     pub log: Option<unsafe extern "C" fn(context: *const Context, line: Str, why: *mut Bytes) -> u32>,
     /// Adds a tensor to the answer.
     pub attach: Option<unsafe extern "C" fn(context: *const Context, tensor: *const Attached, why: *mut Bytes) -> u32>,
-    /// The first `count` numbers in `0.0..1.0` of the random stream `name`.
+    /// The first `count` numbers in `0.0..1.0` of the random stream `name`; of none, the log still learns the name.
     pub uniforms: Option<
         unsafe extern "C" fn(
             context: *const Context,

@@ -172,15 +172,6 @@ impl Bytes {
         }
         copied
     }
-
-    /// As [`take`](Self::take), for a text.
-    ///
-    /// # Safety
-    /// As [`take`](Self::take).
-    pub(super) unsafe fn take_text(self, what: &str) -> Result<String> {
-        // SAFETY: the caller vouches for it.
-        String::from_utf8(unsafe { self.take(what)? }).map_err(|error| mistake(what, format!("not UTF-8: {error}")))
-    }
 }
 
 unsafe extern "C" fn free_bytes(ptr: *mut u8, len: usize, cap: usize) {

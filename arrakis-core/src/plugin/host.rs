@@ -16,7 +16,7 @@ use super::abi::{self, Attached, Bytes, Host, Str};
 use super::crossing::{items, mistake, read, text};
 use super::failure::doing;
 use super::handles::{give, kind_of, take};
-use crate::{Context, Error, Result, Stream};
+use crate::{Context, Result, Stream};
 pub(super) use model::Held;
 
 /// What the host can do for a plugin.
@@ -182,9 +182,4 @@ unsafe fn put<T>(to: *mut T, value: impl FnOnce() -> T, what: &str) -> Result<()
 unsafe fn put_tensor(to: *mut *mut abi::Tensor, tensor: Tensor, what: &str) -> Result<()> {
     // SAFETY: the caller vouches for it.
     unsafe { put(to, || give(tensor), what) }
-}
-
-/// What a plugin's panic in a hook is to the model that runs.
-fn hook_panicked(message: String) -> Error {
-    Error::Panicked { what: "hook".into(), message }
 }

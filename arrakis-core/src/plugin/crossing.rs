@@ -132,6 +132,11 @@ fn check_count(count: usize, bytes: usize, what: &str) -> Result<()> {
     }
 }
 
+/// The number of a block; -1 outside the blocks.
+pub(super) fn layer_number(layer: Option<usize>) -> i64 {
+    layer.map_or(-1, |layer| layer as i64)
+}
+
 /// A text, to be lent.
 pub(super) fn lend_text(text: &str) -> Str {
     Str { ptr: text.as_ptr(), len: text.len() }

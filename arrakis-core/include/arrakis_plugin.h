@@ -455,6 +455,8 @@ typedef struct ArrakisCall {
   uint64_t memory_limit;
   // `MEMORY_LIMITED`, `DRY_RUN`.
   uint32_t flags;
+  // Zero: no field that is added may lie where the struct ends in padding.
+  uint32_t reserved;
 } ArrakisCall;
 
 // A tool of a plugin. The functions may be called from any thread, and at the same time.

@@ -484,6 +484,8 @@ pub struct Call {
     pub memory_limit: u64,
     /// `MEMORY_LIMITED`, `DRY_RUN`.
     pub flags: u32,
+    /// Zero: no field that is added may lie where the struct ends in padding.
+    pub reserved: u32,
 }
 
 /// A tool of a plugin. The functions may be called from any thread, and at the same time.

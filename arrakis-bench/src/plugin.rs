@@ -39,7 +39,13 @@ impl fmt::Debug for Plugin {
 }
 
 /// Every library that was loaded; none is ever unloaded.
-static OPENED: Mutex<Vec<&'static Plugin>> = Mutex::new(Vec::new());
+struct Opened {
+    plugins: Vec<&'static Plugin>,
+    /// The file and digest of each whose code is in the process, those that were refused since among them.
+    files: Vec<(PathBuf, String)>,
+}
+
+static OPENED: Mutex<Opened> = Mutex::new(Opened { plugins: Vec::new(), files: Vec::new() });
 
 /// Loads a plugin, so that its tools are found by name like linked ones; loading it again changes nothing.
 ///
@@ -61,7 +67,7 @@ pub fn load_plugin(path: impl AsRef<Path>) -> Result<&'static Plugin> {
 #[must_use]
 pub fn plugins() -> Vec<&'static Plugin> {
     let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.iter().copied().filter(|plugin| plugin.registered.load(Ordering::Acquire)).collect()
+    opened.plugins.iter().copied().filter(|plugin| plugin.registered.load(Ordering::Acquire)).collect()
 }
 
 impl Plugin {
@@ -75,18 +81,20 @@ impl Plugin {
             (obstacles, _) => return Err(refuse(obstacles.join("; "))),
         };
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = opened.iter().find(|known| known.digest == inspection.digest) {
+        if let Some(known) = opened.plugins.iter().find(|known| known.digest == inspection.digest) {
             return Ok(known);
         }
-        if opened.iter().any(|known| known.path == inspection.path) {
+        let Inspection { path, digest, tools, .. } = inspection;
+        // The loader of the system knows a library by its path, and would give the old code for the new file.
+        if opened.files.iter().any(|(known, loaded)| *known == path && *loaded != digest) {
             let why = "it has changed since it was loaded, and a library is never unloaded; start a new process".into();
             return Err(refuse(why));
         }
-        let adopted = open::open(&inspection.path, &stamp, &inspection.tools).map_err(refuse)?;
-        let Inspection { path, digest, .. } = inspection;
+        let loaded = || opened.files.push((path.clone(), digest.clone()));
+        let adopted = open::open(&path, &stamp, &tools, loaded).map_err(refuse)?;
         let registered = AtomicBool::new(false);
         let plugin: &'static Self = Box::leak(Box::new(Self { path, digest, stamp, adopted, registered }));
-        opened.push(plugin);
+        opened.plugins.push(plugin);
         Ok(plugin)
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// What a file says of itself, and what would stop it from loading; none of its code runs
+    /// What a file says of itself, and what in it would stop it from loading; none of its code runs
     Check {
         /// The shared library
         file: PathBuf,

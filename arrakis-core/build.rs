@@ -2,6 +2,8 @@
 //!
 //! Cargo puts link-search folders inside `target/` on the library path of what it runs; so a link there, to the
 //! folder of LibTorch, serves all dependents. One that shall run outside cargo reads `DEP_ARRAKIS_CORE_LIBTORCH_LIB`.
+//!
+//! And tells the crate which LibTorch that is: the stamp of a plugin says so.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -24,6 +26,21 @@ fn main() {
     }
     println!("cargo:rustc-link-search=native={}", link.display());
     println!("cargo:libtorch_lib={}", lib.display());
+    if let Some(version) = version(&lib) {
+        println!("cargo:rustc-env=ARRAKIS_LIBTORCH={version}");
+    }
+}
+
+/// The version in the headers beside the libraries.
+fn version(lib: &Path) -> Option<String> {
+    let header = lib.parent()?.join("include/torch/headeronly/version.h");
+    let text = fs::read_to_string(&header).ok()?;
+    println!("cargo:rerun-if-changed={}", header.display());
+    let number = |part: &str| {
+        let number = text.lines().find_map(|line| line.strip_prefix("#define TORCH_VERSION_")?.strip_prefix(part))?;
+        number.trim().parse::<u32>().ok()
+    };
+    Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
 }
 
 #[cfg(unix)]

@@ -7,8 +7,7 @@ mod open;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrakis_core::plugin::{Adopted, Handles, Stamp};
 use arrakis_core::{ToolEntry, register};
@@ -23,8 +22,6 @@ pub struct Plugin {
     digest: String,
     stamp: Stamp,
     adopted: Adopted,
-    /// Whether its tools are found by name.
-    registered: AtomicBool,
 }
 
 impl fmt::Debug for Plugin {
@@ -39,29 +36,39 @@ impl fmt::Debug for Plugin {
 }
 
 /// Every library that was loaded; none is ever unloaded.
-static OPENED: Mutex<Vec<&'static Plugin>> = Mutex::new(Vec::new());
+struct Opened {
+    plugins: Vec<&'static Plugin>,
+    /// Those whose tools are found by name.
+    registered: Vec<&'static Plugin>,
+    /// The file and digest of each whose code is in the process, those that were refused since among them.
+    files: Vec<(PathBuf, String)>,
+}
+
+fn opened() -> MutexGuard<'static, Opened> {
+    static OPENED: Mutex<Opened> =
+        Mutex::new(Opened { plugins: Vec::new(), registered: Vec::new(), files: Vec::new() });
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Loads a plugin, so that its tools are found by name like linked ones; loading it again changes nothing.
 ///
 /// The file is looked at first ([`Inspection`]), and none of its code runs unless it was built for this ABI and this
-/// LibTorch. An error leaves everything as it was; a name that a tool has already is an error that names both owners.
+/// LibTorch. An error adds none of its tools; a name that a tool has already is an error that names both owners.
 pub fn load_plugin(path: impl AsRef<Path>) -> Result<&'static Plugin> {
     let plugin = Plugin::open(path)?;
     // Under the lock, so that two threads do not register it twice.
-    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    if !plugin.registered.load(Ordering::Acquire) {
+    let mut opened = opened();
+    if !opened.registered.iter().any(|known| std::ptr::eq(*known, plugin)) {
         register(&plugin.adopted.tools)?;
-        plugin.registered.store(true, Ordering::Release);
+        opened.registered.push(plugin);
     }
-    drop(opened);
     Ok(plugin)
 }
 
 /// The plugins whose tools are found by name, in the order in which they were loaded.
 #[must_use]
 pub fn plugins() -> Vec<&'static Plugin> {
-    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.iter().copied().filter(|plugin| plugin.registered.load(Ordering::Acquire)).collect()
+    opened().registered.clone()
 }
 
 impl Plugin {
@@ -74,19 +81,20 @@ impl Plugin {
             ([], Some(stamp)) => stamp.clone(),
             (obstacles, _) => return Err(refuse(obstacles.join("; "))),
         };
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = opened.iter().find(|known| known.digest == inspection.digest) {
+        let mut opened = opened();
+        if let Some(known) = opened.plugins.iter().find(|known| known.digest == inspection.digest) {
             return Ok(known);
         }
-        if opened.iter().any(|known| known.path == inspection.path) {
+        let Inspection { path, digest, tools, .. } = inspection;
+        // The loader of the system knows a library by its path, and would give the old code for the new file.
+        if opened.files.iter().any(|(known, loaded)| *known == path && *loaded != digest) {
             let why = "it has changed since it was loaded, and a library is never unloaded; start a new process".into();
             return Err(refuse(why));
         }
-        let adopted = open::open(&inspection.path, &stamp, &inspection.tools).map_err(refuse)?;
-        let Inspection { path, digest, .. } = inspection;
-        let registered = AtomicBool::new(false);
-        let plugin: &'static Self = Box::leak(Box::new(Self { path, digest, stamp, adopted, registered }));
-        opened.push(plugin);
+        let loaded = || opened.files.push((path.clone(), digest.clone()));
+        let adopted = open::open(&path, &stamp, &tools, loaded).map_err(refuse)?;
+        let plugin: &'static Self = Box::leak(Box::new(Self { path, digest, stamp, adopted }));
+        opened.plugins.push(plugin);
         Ok(plugin)
     }
 

@@ -358,7 +358,7 @@ typedef struct ArrakisHost {
   uint32_t (*attach)(const struct ArrakisContext *context,
                      const struct ArrakisAttached *tensor,
                      struct ArrakisBytes *why);
-  // The first `count` numbers in `0.0..1.0` of the random stream `name`.
+  // The first `count` numbers in `0.0..1.0` of the random stream `name`; of none, the log still learns the name.
   uint32_t (*uniforms)(const struct ArrakisContext *context,
                        struct ArrakisStr name,
                        double *numbers,
@@ -455,6 +455,8 @@ typedef struct ArrakisCall {
   uint64_t memory_limit;
   // `MEMORY_LIMITED`, `DRY_RUN`.
   uint32_t flags;
+  // Zero: no field that is added may lie where the struct ends in padding.
+  uint32_t reserved;
 } ArrakisCall;
 
 // A tool of a plugin. The functions may be called from any thread, and at the same time.

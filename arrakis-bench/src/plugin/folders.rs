@@ -1,7 +1,8 @@
 //! Where plugins are found without being named: `ARRAKIS_PLUGIN_PATH`, and the user's folder.
 
-use std::env;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
+use std::{env, io};
 
 use crate::{Error, Result};
 
@@ -17,23 +18,27 @@ pub struct Found {
 /// The files that stand where plugins are looked for: first those of `ARRAKIS_PLUGIN_PATH`, a list of files and folders,
 /// then those of `arrakis/plugins` in the user's data folder (`$XDG_DATA_HOME`, else `~/.local/share`).
 ///
-/// Of a folder they are the files that end in `.so`, by name. A file that the variable names and that is not there is given
-/// too, so that whoever loads it says so; the user's folder need not be there.
-pub fn plugin_files() -> Result<Vec<Found>> {
+/// Of a folder they are the files that end in `.so`, by name; one that cannot be read is an error in their place. A file
+/// that the variable names and that is not there is given too, so that whoever loads it says so; the user's folder need
+/// not be there.
+#[must_use]
+pub fn plugin_files() -> Vec<Result<Found>> {
     const VARIABLE: &str = "ARRAKIS_PLUGIN_PATH";
     let mut found = Vec::new();
     for place in env::split_paths(&env::var_os(VARIABLE).unwrap_or_default()) {
         if place.as_os_str().is_empty() {
             continue;
         }
-        let paths = if place.is_dir() { libraries(&place)? } else { vec![place] };
-        found.extend(paths.into_iter().map(|path| Found { path, by: VARIABLE.to_owned() }));
+        if place.is_dir() {
+            found.extend(libraries(&place, VARIABLE));
+        } else {
+            found.push(Ok(Found { path: place, by: VARIABLE.to_owned() }));
+        }
     }
     if let Some(folder) = user_folder().filter(|folder| folder.is_dir()) {
-        let by = folder.display().to_string();
-        found.extend(libraries(&folder)?.into_iter().map(|path| Found { path, by: by.clone() }));
+        found.extend(libraries(&folder, &folder.display().to_string()));
     }
-    Ok(found)
+    found
 }
 
 fn user_folder() -> Option<PathBuf> {
@@ -42,14 +47,14 @@ fn user_folder() -> Option<PathBuf> {
     Some(data.join("arrakis/plugins"))
 }
 
-fn libraries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::file("read", folder))? {
-        let path = entry.map_err(Error::file("read", folder))?.path();
-        if path.extension().is_some_and(|ending| ending == "so") {
-            paths.push(path);
-        }
-    }
+/// The libraries of a folder, or the error that it cannot be read.
+fn libraries(folder: &Path, by: &str) -> Vec<Result<Found>> {
+    let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut paths: Vec<PathBuf> = match listed.map_err(Error::file("read", folder)) {
+        Ok(entries) => entries.iter().map(DirEntry::path).collect(),
+        Err(error) => return vec![Err(error)],
+    };
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "so"));
     paths.sort();
-    Ok(paths)
+    paths.into_iter().map(|path| Ok(Found { path, by: by.to_owned() })).collect()
 }

@@ -1,4 +1,4 @@
-//! What a file says of itself, and what would stop it from loading; none of its code runs.
+//! What a file says of itself, and what in it would stop it from loading; none of its code runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ pub struct Inspection {
     pub stamp: Option<Stamp>,
     /// The tools that it says it has.
     pub tools: Vec<StampedTool>,
-    /// What would stop it from loading; nothing, for a plugin that this program can use.
+    /// What in the file would stop it from loading. A missing symbol, or a table that is not what the stamp says, shows only
+    /// when it is loaded.
     pub obstacles: Vec<String>,
 }
 

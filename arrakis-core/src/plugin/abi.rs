@@ -356,7 +356,7 @@ pub struct Host {
     pub log: Option<unsafe extern "C" fn(context: *const Context, line: Str, why: *mut Bytes) -> u32>,
     /// Adds a tensor to the answer.
     pub attach: Option<unsafe extern "C" fn(context: *const Context, tensor: *const Attached, why: *mut Bytes) -> u32>,
-    /// The first `count` numbers in `0.0..1.0` of the random stream `name`.
+    /// The first `count` numbers in `0.0..1.0` of the random stream `name`; of none, the log still learns the name.
     pub uniforms: Option<
         unsafe extern "C" fn(
             context: *const Context,
@@ -484,6 +484,8 @@ pub struct Call {
     pub memory_limit: u64,
     /// `MEMORY_LIMITED`, `DRY_RUN`.
     pub flags: u32,
+    /// Zero: no field that is added may lie where the struct ends in padding.
+    pub reserved: u32,
 }
 
 /// A tool of a plugin. The functions may be called from any thread, and at the same time.

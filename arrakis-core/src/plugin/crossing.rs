@@ -132,6 +132,11 @@ fn check_count(count: usize, bytes: usize, what: &str) -> Result<()> {
     }
 }
 
+/// The number of a block; -1 outside the blocks.
+pub(super) fn layer_number(layer: Option<usize>) -> i64 {
+    layer.map_or(-1, |layer| layer as i64)
+}
+
 /// A text, to be lent.
 pub(super) fn lend_text(text: &str) -> Str {
     Str { ptr: text.as_ptr(), len: text.len() }
@@ -171,15 +176,6 @@ impl Bytes {
             unsafe { free(self.ptr, self.len, self.cap) };
         }
         copied
-    }
-
-    /// As [`take`](Self::take), for a text.
-    ///
-    /// # Safety
-    /// As [`take`](Self::take).
-    pub(super) unsafe fn take_text(self, what: &str) -> Result<String> {
-        // SAFETY: the caller vouches for it.
-        String::from_utf8(unsafe { self.take(what)? }).map_err(|error| mistake(what, format!("not UTF-8: {error}")))
     }
 }
 

@@ -173,6 +173,16 @@ impl crate::Host for Listener {
         }
     }
 
+    /// The numbers are drawn on this side; the host is asked for none of them, so that it hears of the stream.
+    fn stream(&self, name: &str) {
+        if let Some(uniforms) = self.host.uniforms {
+            // SAFETY: the context lives until the question is answered.
+            Self::told("stream", |why| unsafe {
+                uniforms(self.context, lend_text(name), std::ptr::null_mut(), 0, why)
+            });
+        }
+    }
+
     fn log(&self, line: &str) {
         if let Some(log) = self.host.log {
             // SAFETY: the context lives until the question is answered.

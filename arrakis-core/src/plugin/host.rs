@@ -16,7 +16,7 @@ use super::abi::{self, Attached, Bytes, Host, Str};
 use super::crossing::{items, mistake, read, text};
 use super::failure::doing;
 use super::handles::{give, kind_of, take};
-use crate::{Context, Error, Result, Stream};
+use crate::{Context, Result, Stream};
 pub(super) use model::Held;
 
 /// What the host can do for a plugin.
@@ -54,13 +54,12 @@ pub(super) static HOST: Host = Host {
 /// What a running tool of a plugin works with, and what it has attached to its answer.
 pub(super) struct Running<'a> {
     cx: &'a Context<'a>,
-    seed: u64,
     pub(super) attached: RefCell<Vec<(String, Tensor)>>,
 }
 
 impl<'a> Running<'a> {
     pub(super) fn new(cx: &'a Context<'a>) -> Self {
-        Self { cx, seed: cx.seed(), attached: RefCell::default() }
+        Self { cx, attached: RefCell::default() }
     }
 
     pub(super) fn handle(&self) -> *const abi::Context {
@@ -155,7 +154,7 @@ unsafe fn fill(
     if numbers.is_null() && count > 0 {
         return Err(mistake("random numbers", "the pointer is null"));
     }
-    let mut stream = Stream::new(running.seed, name);
+    let mut stream = running.cx.stream(name);
     for place in 0..count {
         // SAFETY: there is room for `count` numbers.
         unsafe { numbers.add(place).write(draw(&mut stream)) };
@@ -183,9 +182,4 @@ unsafe fn put<T>(to: *mut T, value: impl FnOnce() -> T, what: &str) -> Result<()
 unsafe fn put_tensor(to: *mut *mut abi::Tensor, tensor: Tensor, what: &str) -> Result<()> {
     // SAFETY: the caller vouches for it.
     unsafe { put(to, || give(tensor), what) }
-}
-
-/// What a plugin's panic in a hook is to the model that runs.
-fn hook_panicked(message: String) -> Error {
-    Error::Panicked { what: "hook".into(), message }
 }

@@ -176,6 +176,7 @@ impl LoadedTool {
             seed: cx.seed(),
             memory_limit: cx.memory_limit().unwrap_or(0),
             flags: limited | dry_run,
+            reserved: 0,
         };
         // SAFETY: the state is the tool's own, and the call lives until this returns.
         let json = self.asked(|to| unsafe { ask(self.table.state, &raw const call, to) })?;

@@ -13,8 +13,11 @@ pub const SECTION: &str = ".note.arrakis";
 pub const STAMP: u32 = 1;
 /// The kind of a note that holds a [`StampedTool`].
 pub const TOOL: u32 = 2;
-/// The version of LibTorch that this crate speaks to.
-pub const LIBTORCH: &str = "2.11.0";
+/// The version of LibTorch that this crate was built for; without one at hand, that of the `torch-sys` it is pinned to.
+pub const LIBTORCH: &str = match option_env!("ARRAKIS_LIBTORCH") {
+    Some(version) => version,
+    None => "2.11.0",
+};
 
 /// What a plugin was built for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// What a file says of itself, and what would stop it from loading; none of its code runs
+    /// What a file says of itself, and what in it would stop it from loading; none of its code runs
     Check {
         /// The shared library
         file: PathBuf,
@@ -41,11 +41,15 @@ enum Verb {
     },
 }
 
-/// Loads the plugins that are found; one that does not load is told of, and the work goes on.
+/// Loads the plugins that are found; what cannot be read or loaded is told of, and the work goes on.
 pub(super) fn load_found(console: &Console<'_>) -> Result<()> {
-    for found in plugin_files()? {
-        if let Err(error) = load_plugin(&found.path) {
-            console.tell(format_args!("warning: {error} (found by {})\n", found.by))?;
+    for found in plugin_files() {
+        let warning = match found {
+            Ok(found) => load_plugin(&found.path).err().map(|error| format!("{error} (found by {})", found.by)),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(warning) = warning {
+            console.tell(format_args!("warning: {warning}\n"))?;
         }
     }
     Ok(())

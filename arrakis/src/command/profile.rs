@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
     /// Lay the weights out for the processor first
     #[arg(long)]
     packed: bool,
-    /// Draw the time by component to this file, as SVG or PNG by its ending; all pictures into a folder
+    /// Draw the time by component to this file, as SVG or PNG by its ending; all pictures to a page of HTML or into a
+    /// folder
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Print one JSON object

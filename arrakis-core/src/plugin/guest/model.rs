@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::super::abi::{self, Bytes, KeyValue, Point, WeightEdit, WeightName};
 use super::super::axis;
-use super::super::crossing::{Grows, items, lend_text, mistake, strided, text};
+use super::super::crossing::{Grows, items, layer_number, lend_text, mistake, strided, text};
 use super::super::failure::{asked, there};
 use super::super::handles::{kind_of, lend, lend_if_any, take, take_if_any};
 use super::hooks::Ours;
@@ -181,8 +181,7 @@ fn weight_point(weight: &WeightName) -> Result<WeightPoint> {
 }
 
 fn weight_name(weight: &WeightPoint) -> WeightName {
-    let layer = weight.layer.map_or(-1, |layer| layer as i64);
-    WeightName { name: lend_text(weight.weight.name()), layer }
+    WeightName { name: lend_text(weight.weight.name()), layer: layer_number(weight.layer) }
 }
 
 impl Model for Remote {

@@ -9,9 +9,8 @@ use tch::Tensor;
 
 use super::super::abi::{self, Bytes};
 use super::super::crossing::mistake;
-use super::super::failure::{error_of, there};
+use super::super::failure::{asked, there};
 use super::super::handles::{give, take_if_any};
-use super::hook_panicked;
 use super::points::PointTable;
 use crate::{Error, HookPoint, Hooks, Result};
 
@@ -39,16 +38,6 @@ impl<'a> Theirs<'a> {
     }
 }
 
-/// The error of a hook that failed.
-fn failed(status: u32, why: Bytes) -> Error {
-    // SAFETY: the plugin wrote them, or nothing.
-    let words = match unsafe { why.take_text("hook") } {
-        Ok(words) => words,
-        Err(error) => return error,
-    };
-    if status == abi::PANICKED { hook_panicked(words) } else { error_of(status, words, "hook") }
-}
-
 impl Hooks for Theirs<'_> {
     fn watches(&self, point: HookPoint) -> bool {
         // A point that is not listed is no plugin's to watch.
@@ -58,14 +47,12 @@ impl Hooks for Theirs<'_> {
 
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
         let place = self.place(point)?;
-        let (mut flows_on, mut why) = (ptr::null_mut(), Bytes::EMPTY);
+        let mut flows_on = ptr::null_mut();
         // SAFETY: as in `watches`; the value changes hands.
-        let status = unsafe { (self.visit)(self.state, place, give(value), &raw mut flows_on, &raw mut why) };
+        let done = asked("hook", |why| unsafe { (self.visit)(self.state, place, give(value), &raw mut flows_on, why) });
         // SAFETY: what the plugin wrote there changes hands.
         let flows_on = unsafe { take_if_any(flows_on) };
-        if status != abi::OK {
-            return Err(failed(status, why));
-        }
+        done?;
         match flows_on {
             Some(value) if value.defined() => Ok(value),
             _ => Err(mistake("hook", format!("it gives no value that flows on at `{point}`"))),
@@ -75,14 +62,12 @@ impl Hooks for Theirs<'_> {
     fn given(&mut self, point: HookPoint) -> Result<Option<Tensor>> {
         let Some(given) = self.given else { return Ok(None) };
         let place = self.place(point)?;
-        let (mut value, mut why) = (ptr::null_mut(), Bytes::EMPTY);
+        let mut value = ptr::null_mut();
         // SAFETY: as in `watches`.
-        let status = unsafe { given(self.state, place, &raw mut value, &raw mut why) };
+        let done = asked("hook", |why| unsafe { given(self.state, place, &raw mut value, why) });
         // SAFETY: what the plugin wrote there changes hands.
         let value = unsafe { take_if_any(value) };
-        if status != abi::OK {
-            return Err(failed(status, why));
-        }
+        done?;
         if value.as_ref().is_some_and(|value| !value.defined()) {
             return Err(mistake("Hooks.given", "it gives an undefined tensor"));
         }

@@ -8,10 +8,10 @@ use std::ptr;
 use tch::Device;
 
 use super::super::abi::{self, Bytes, Point, Str, WeightEdit, WeightName};
-use super::super::crossing::{items, lend_text, mistake, text, write};
+use super::super::crossing::{items, layer_number, lend_text, mistake, text, write};
 use super::super::failure::{answering, caught, doing};
 use super::super::handles::{dtype_of, lent};
-use super::points::{PointTable, layer_number};
+use super::points::PointTable;
 use super::{put, put_tensor};
 use crate::{Model, NormKind, Residual, Result, WeightPoint, unknown_weight};
 

@@ -2,21 +2,17 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 use super::super::abi::Point;
 use super::super::axis;
-use super::super::crossing::lend_text;
-use crate::{AxisKind, HookPoint};
-
-/// The number of a block; -1 outside the blocks.
-pub(super) fn layer_number(layer: Option<usize>) -> i64 {
-    layer.map_or(-1, |layer| layer as i64)
-}
+use super::super::crossing::{layer_number, lend_text};
+use crate::HookPoint;
 
 /// The points of a model as they are told, and the place of each.
 pub(super) struct PointTable {
     pub(super) told: Vec<Point>,
+    /// The numbers of their axes, one point after the other, which `told` points into.
+    _axes: Vec<u8>,
     /// The points outside the blocks, then those of each block, with their places.
     by_block: Vec<Vec<(HookPoint, usize)>>,
     /// Where the last one was found: a point is asked for, then visited.
@@ -33,7 +29,19 @@ impl PointTable {
             }
             by_block[block].push((*point, place));
         }
-        Self { told: points.iter().map(told).collect(), by_block, last: Cell::new((0, 0)) }
+        let axes: Vec<u8> = points.iter().flat_map(|point| point.site.axes()).map(|axis| axis::number(*axis)).collect();
+        let mut rest = &axes[..];
+        let told = points.iter().map(|point| {
+            let (own, others) = rest.split_at(point.site.axes().len());
+            rest = others;
+            Point {
+                site: lend_text(point.site.name()),
+                axes: own.as_ptr(),
+                axis_count: own.len(),
+                layer: layer_number(point.layer),
+            }
+        });
+        Self { told: told.collect(), _axes: axes, by_block, last: Cell::new((0, 0)) }
     }
 
     /// The place of a point among those of the model.
@@ -53,27 +61,4 @@ impl PointTable {
         self.last.set((block, found));
         Some(points[found].1)
     }
-}
-
-fn told(point: &HookPoint) -> Point {
-    let axes = axis_numbers(point.site.axes());
-    Point {
-        site: lend_text(point.site.name()),
-        axes: axes.as_ptr(),
-        axis_count: axes.len(),
-        layer: layer_number(point.layer),
-    }
-}
-
-/// The numbers of axes, which last as long as the program: there are as many kinds of them as sites have.
-fn axis_numbers(axes: &[AxisKind]) -> &'static [u8] {
-    static KNOWN: Mutex<Vec<&'static [u8]>> = Mutex::new(Vec::new());
-    let numbers: Vec<u8> = axes.iter().map(|axis| axis::number(*axis)).collect();
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(numbers) = known.iter().find(|known| ***known == numbers[..]) {
-        return numbers;
-    }
-    let numbers: &'static [u8] = numbers.leak();
-    known.push(numbers);
-    numbers
 }

@@ -34,6 +34,10 @@ impl Host for Heard {
         self.words.borrow_mut().push(line.to_owned());
     }
 
+    fn stream(&self, name: &str) {
+        self.words.borrow_mut().push(format!("stream {name}"));
+    }
+
     fn cancelled(&self) -> bool {
         self.stopped.get()
     }
@@ -54,7 +58,9 @@ fn everything_that_a_tool_can_do_crosses() {
             let linked = linked.run(&cx.with_host(&heard)).unwrap();
             let loaded = entry.ask(parameters, &cx.with_host(&heard_loaded)).unwrap();
             assert_same(&linked, &loaded, family);
-            assert_eq!(heard.words.take(), heard_loaded.words.take());
+            let words = heard.words.take();
+            assert!(words.iter().any(|word| word == "stream noise"), "{words:?}");
+            assert_eq!(words, heard_loaded.words.take());
             assert_at_rest(before.0, before.1, plugin);
         }
     }

@@ -260,6 +260,13 @@ fn a_loaded_library_is_known_again_and_a_changed_one_refused() {
     fs::remove_file(&path).unwrap();
     let path = folder.library("tests/plugins/liar.c", "known.so", &["-DNAME=\"liar.knows\"".into()]);
     assert!(refused(&path).contains("it has changed since it was loaded"));
+    // What a library hands over may be refused; its code is loaded all the same.
+    let path = folder.library("tests/plugins/liar.c", "late.so", &["-DLIE=REFUSES".into()]);
+    assert!(refused(&path).contains("it hands nothing over"));
+    assert!(refused(&path).contains("it hands nothing over"));
+    fs::remove_file(&path).unwrap();
+    let path = folder.library("tests/plugins/liar.c", "late.so", &["-DNAME=\"liar.late\"".into()]);
+    assert!(refused(&path).contains("it has changed since it was loaded"));
     let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
     let answer: Answer = tool("liar.known").unwrap().ask(json!({ "lie": "none" }), &Context::new(&model)).unwrap();
     assert_eq!(answer.parts().count(), 1);

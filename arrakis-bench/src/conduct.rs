@@ -178,7 +178,11 @@ pub(crate) fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result
 fn message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.split("\nException raised").next().unwrap_or_default().to_owned(),
+        // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
+        (_, Some(text)) => {
+            let cut = |text: &str, mark: &str| text.split(mark).next().unwrap_or_default().to_owned();
+            cut(&cut(text, "\nException raised"), "\\nException raised")
+        }
         _ => "it did not say why".to_owned(),
     }
 }

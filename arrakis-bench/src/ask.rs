@@ -38,7 +38,7 @@ impl Bench<'_> {
         let parameters = parameters::complete(tool, parameters)?;
         let subject = Subject::tool(name, parameters.clone()).owner(tool.owner());
         if self.running.is_none()
-            && let Some(reused) = self.recalled(&subject)?
+            && let Some(reused) = self.recalled(&subject, |log, record| log.answer(&record.id))?
         {
             return Ok(reused);
         }
@@ -58,21 +58,6 @@ impl Bench<'_> {
             Err(Error::Core(arrakis_core::Error::Planned(plan))) => Ok(Some(*plan)),
             Err(Error::Core(arrakis_core::Error::Cancelled)) | Ok(_) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// The answer of a run that can stand for one of `subject`; one that cannot be read is told of and not used.
-    fn recalled(&self, subject: &Subject) -> Result<Option<Asked<Answer>>> {
-        let (Some(log), Some(record)) = (self.log(), self.reusable(subject)?) else { return Ok(None) };
-        match log.answer(&record.id) {
-            Ok(answer) => {
-                let folder = Some(log.run_folder(&record.id));
-                Ok(Some(Asked { answer, record, folder, reused: true }))
-            }
-            Err(error) => {
-                self.host.log(&format!("run {} is not reused: {error}", record.id));
-                Ok(None)
-            }
         }
     }
 

@@ -10,6 +10,7 @@ mod shown;
 mod sweep;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -94,7 +95,24 @@ fn run_on<A>(args: impl IntoIterator<Item = A>, plugged: &Plugged<'_>, console: 
 where
     A: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(args) {
+    carry_out(args, console, |arguments: Arguments| arguments.run(plugged, console), status_of)
+}
+
+/// Carries out a command line, and gives the exit status; an error whose status is 0 is not told of.
+///
+/// `run` does what the parsed arguments say.
+pub fn carry_out<A, P, E>(
+    args: impl IntoIterator<Item = A>,
+    console: &Console<'_>,
+    run: impl FnOnce(P) -> Result<u8, E>,
+    status_of: impl FnOnce(&E) -> u8,
+) -> u8
+where
+    A: Into<OsString> + Clone,
+    P: Parser,
+    E: From<Error> + Display,
+{
+    let arguments = match P::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(error) => {
             let text = error.render();
@@ -102,16 +120,17 @@ where
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
-    let ended = arguments.run(plugged, console);
-    match ended.and_then(|status| console.flush().map(|()| status).map_err(Error::Console)) {
-        Ok(status) => status,
-        // Whoever read the results has seen enough.
-        Err(Error::Console(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-        Err(error) => {
+    let ended = run(arguments).and_then(|status| {
+        console.flush().map_err(Error::Console)?;
+        Ok(status)
+    });
+    ended.unwrap_or_else(|error| {
+        let status = status_of(&error);
+        if status != 0 {
             let _ = console.tell(format_args!("error: {error}\n"));
-            status_of(&error)
         }
-    }
+        status
+    })
 }
 
 impl Arguments {
@@ -129,9 +148,14 @@ impl Arguments {
 }
 
 /// The exit status of an error: whether what was asked for is no question, or could not be done.
+///
+/// 0 where whoever read the results has seen enough.
 #[must_use]
 pub fn status_of(error: &Error) -> u8 {
     use arrakis_core::Error::{Parameters, UnknownTool};
+    if matches!(error, Error::Console(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+        return 0;
+    }
     let misnamed =
         matches!(error, Error::Usage(_) | Error::Arguments { .. } | Error::UnknownWork { .. } | Error::Query { .. });
     if misnamed || matches!(error, Error::Core(UnknownTool { .. } | Parameters { .. })) { USAGE } else { FAILURE }

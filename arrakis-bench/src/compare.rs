@@ -11,6 +11,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::Result;
+use crate::json::number_of;
 use names::Names;
 
 /// How one part of two results differs: a part of an answer, a field of a value, a tensor.
@@ -209,11 +210,6 @@ fn walk(found: &mut Difference, a: &Value, b: &Value, tolerance: f64, path: &mut
             }
         }
     }
-}
-
-/// A number, also one that JSON has no word for.
-fn number_of(value: &Value) -> Option<f64> {
-    (value.is_number() || value.is_string()).then(|| number::from_value(value).ok())?
 }
 
 fn short(value: &Value) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tch::Tensor;
 
 use crate::running::Running;
-use crate::{Asked, Bench, Error, Metric, Note, Outcome, Record, Result, Subject, git, json};
+use crate::{Asked, Bench, Error, Log, Metric, Note, Outcome, Record, Result, Subject, git, json};
 
 impl<'a> Bench<'a> {
     /// Conducts a run of `subject`: `work` is given a bench that records in it.
@@ -58,6 +58,25 @@ impl<'a> Bench<'a> {
         match self.log() {
             Some(log) if self.reuse => log.completed(&self.record(subject)?.key),
             _ => Ok(None),
+        }
+    }
+
+    /// The result of such a run, as `read` reads it; one that cannot be read is told of and not used.
+    pub(crate) fn recalled<T>(
+        &self,
+        subject: &Subject,
+        read: impl FnOnce(&Log, &Record) -> Result<T>,
+    ) -> Result<Option<Asked<T>>> {
+        let (Some(log), Some(record)) = (self.log(), self.reusable(subject)?) else { return Ok(None) };
+        match read(log, &record) {
+            Ok(answer) => {
+                let folder = Some(log.run_folder(&record.id));
+                Ok(Some(Asked { answer, record, folder, reused: true }))
+            }
+            Err(error) => {
+                self.listener().log(&format!("run {} is not reused: {error}", record.id));
+                Ok(None)
+            }
         }
     }
 
@@ -159,7 +178,11 @@ pub(crate) fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result
 fn message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.split("\nException raised").next().unwrap_or_default().to_owned(),
+        // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
+        (_, Some(text)) => {
+            let cut = |text: &str, mark: &str| text.split(mark).next().unwrap_or_default().to_owned();
+            cut(&cut(text, "\nException raised"), "\\nException raised")
+        }
         _ => "it did not say why".to_owned(),
     }
 }

@@ -97,8 +97,7 @@ impl Log {
     }
 
     fn compare_results(&self, a: &Record, b: &Record, tolerance: f64, diff: &mut Diff) -> Result<()> {
-        let kind = |record: &Record| if record.format == 1 { Some(Outcome::Answer) } else { record.outcome };
-        match (kind(a), kind(b)) {
+        match (a.kind(), b.kind()) {
             (None, None) => {}
             (Some(Outcome::Answer), Some(Outcome::Answer)) => {
                 diff.results = compare_answers(&self.answer(&a.id)?, &self.answer(&b.id)?, tolerance)?;

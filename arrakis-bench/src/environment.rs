@@ -124,7 +124,7 @@ pub(crate) fn plugins() -> Vec<PluginRecord> {
     crate::plugins().into_iter().map(record).collect()
 }
 
-/// The most memory that this process has held so far, in bytes, where the system tells.
+/// The most bytes that were ever resident in this process, where the system tells.
 pub(crate) fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

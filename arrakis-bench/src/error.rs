@@ -186,7 +186,7 @@ pub enum Error {
         id: String,
     },
     /// An experiment that the log has not.
-    #[error("there is no version of an experiment `{name}` in the log{}", .nearest.as_ref().map(|name| format!("; the nearest is `{name}`")).unwrap_or_default())]
+    #[error("there is no version of an experiment `{name}` in the log{}", hint(.nearest.as_deref()))]
     NoVersions {
         /// What was asked for.
         name: String,
@@ -263,7 +263,8 @@ impl Error {
     }
 }
 
-fn hint(name: Option<&str>) -> String {
+/// The name that was meant, perhaps, at the end of a message.
+pub(crate) fn hint(name: Option<&str>) -> String {
     name.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default()
 }
 

@@ -67,7 +67,8 @@ impl Log {
             name(&making, &own)
         });
         if imported.is_err() {
-            let _ = fs::remove_dir_all(&making);
+            // What stays is found by `fsck`.
+            let _ = self.store.exclusive().and_then(|hold| self.clear(&making, &hold));
         }
         imported.map(|()| record)
     }
@@ -99,10 +100,6 @@ fn check(record: &Record, folder: &Path) -> Result<()> {
         return Err(Error::damaged(&path, format!("it names no file `{name}`")));
     }
     for (name, file) in &record.files {
-        let plain = Path::new(name).file_name().is_some_and(|own| own == name.as_str()) && !name.starts_with('.');
-        if !plain || name == RECORD {
-            return Err(Error::damaged(&path, format!("`{name}` is no name and digest of a file of a run")));
-        }
         let path = folder.join(name);
         let (digest, _) = digest_of_file(&path).map_err(Error::file("read", &path))?;
         if digest != file.digest {

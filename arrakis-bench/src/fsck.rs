@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::environment::digest_of_file;
 use crate::index::{self, INDEX};
-use crate::store::{self, LOCK, OBJECTS, inode, links};
+use crate::store::{LOCK, alone, inode};
 use crate::writing::{MAKING, RECORD, RESULT, TENSORS};
 use crate::{Damage, DamageKind, Error, Fsck, Log, Record, Result, Status, edit, read_tensors, seal};
 
@@ -42,7 +42,7 @@ impl Log {
         let _hold = self.store.exclusive();
         found.damage.retain(|damage| match damage.kind {
             DamageKind::Stray => fs::symlink_metadata(&damage.path).is_ok(),
-            DamageKind::Unneeded => fs::symlink_metadata(&damage.path).is_ok_and(|found| links(&found) == 1),
+            DamageKind::Unneeded => alone(&damage.path),
             _ => true,
         });
         Ok(found)
@@ -54,8 +54,7 @@ impl Log {
         let hold = self.store.exclusive()?;
         for damage in &found.damage {
             let hidden = damage.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            let unneeded = damage.kind == DamageKind::Unneeded
-                && fs::symlink_metadata(&damage.path).is_ok_and(|found| links(&found) == 1);
+            let unneeded = damage.kind == DamageKind::Unneeded && alone(&damage.path);
             if unneeded || (damage.kind == DamageKind::Stray && hidden && damage.path.is_file()) {
                 fs::remove_file(&damage.path).map_err(Error::file("remove", &damage.path))?;
             }
@@ -192,7 +191,7 @@ impl Looking<'_> {
     }
 
     fn objects(&mut self) -> Result<()> {
-        let objects = self.log.folder().join(OBJECTS);
+        let objects = self.log.store.objects();
         let Ok(folders) = fs::read_dir(&objects) else { return Ok(()) };
         for folder in folders {
             let folder = folder.map_err(Error::file("read", &objects))?.path();
@@ -224,8 +223,7 @@ impl Looking<'_> {
                 if found != name {
                     self.damaged(&path, DamageKind::Changed, format!("its digest is {found}"));
                 }
-                let alone = fs::symlink_metadata(&path).is_ok_and(|found| store::links(&found) == 1);
-                if alone && !self.named.contains(&name) {
+                if alone(&path) && !self.named.contains(&name) {
                     self.damaged(&path, DamageKind::Unneeded, "no run has it");
                 }
             }

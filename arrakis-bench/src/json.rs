@@ -3,7 +3,7 @@
 mod from_value;
 mod to_value;
 
-use arrakis_core::Result;
+use arrakis_core::{Result, number};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,4 +24,9 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
 /// The value that [`to_value`] made a JSON of. Where a number is wanted, the three strings are numbers.
 pub fn from_value<T: DeserializeOwned>(json: Value) -> Result<T> {
     Ok(T::deserialize(from_value::Json(json))?)
+}
+
+/// A number, also one of the three strings.
+pub(crate) fn number_of(json: &Value) -> Option<f64> {
+    (json.is_number() || json.is_string()).then(|| number::from_value(json).ok())?
 }

@@ -185,9 +185,7 @@ impl Log {
 
     /// The JSON of a result of that kind.
     fn outcome(&self, record: &Record, wanted: Outcome) -> Result<Value> {
-        // Format 1 did not say.
-        let kind = record.outcome.or((record.format == 1).then_some(Outcome::Answer));
-        let Some(kind) = kind.filter(|_| record.status == Status::Completed) else {
+        let Some(kind) = record.kind().filter(|_| record.status == Status::Completed) else {
             let (id, status, error) = (record.id.clone(), record.status, record.error.clone());
             return Err(Error::NoResult { id, status, error });
         };

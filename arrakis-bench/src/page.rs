@@ -90,10 +90,9 @@ pub(crate) fn facts(record: &Record) -> Vec<(&'static str, String)> {
 
 /// The result of a run as text: shapes as tables, anything else as JSON.
 pub(crate) fn result(log: &Log, record: &Record, room: Room) -> Result<String> {
-    match record.outcome {
+    match record.kind() {
         Some(Outcome::Value) => Ok(pretty(&log.result_json(&record.id)?)),
         Some(Outcome::Answer) => Ok(log.answer(&record.id)?.text(room)),
-        None if record.format == 1 => Ok(log.answer(&record.id)?.text(room)),
         None => Ok("none was stored".to_owned()),
     }
 }

@@ -3,6 +3,8 @@
 use arrakis_core::{Error, Field, Result, ToolEntry, nearest_name};
 use serde_json::{Map, Value};
 
+use crate::error::hint;
+
 /// The parameters with every default filled in; an error names a field that the tool has not, or every one it misses.
 pub(crate) fn complete(tool: &ToolEntry, parameters: Value) -> Result<Value> {
     let given = checked("field", &tool.fields(), parameters)
@@ -19,8 +21,7 @@ pub(crate) fn checked(what: &str, fields: &[Field], parameters: Value) -> Result
     };
     if let Some(name) = given.keys().find(|name| fields.iter().all(|field| field.name != **name)) {
         let nearest = nearest_name(name, fields.iter().map(|field| field.name.as_str()));
-        let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
-        return Err(format!("there is no {what} `{name}`{hint}"));
+        return Err(format!("there is no {what} `{name}`{}", hint(nearest.as_deref())));
     }
     let missing = |field: &&Field| field.required && !given.contains_key(&field.name);
     let missing: Vec<String> = fields.iter().filter(missing).map(|field| format!("`{}`", field.name)).collect();

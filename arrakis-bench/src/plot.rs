@@ -32,8 +32,9 @@ impl<'a> Bench<'a> {
     }
 
     fn drawing(&self) -> Result<&'a dyn Draw> {
-        let why = || "nobody draws for this bench; `.draw(..)` says who".to_owned();
-        let draw = self.draw.ok_or_else(|| arrakis_core::Error::Invalid { what: "plot".into(), why: why() })?;
-        Ok(draw)
+        self.draw.ok_or_else(|| {
+            let why = "nobody draws for this bench; `.draw(..)` says who".into();
+            arrakis_core::Error::Invalid { what: "plot".into(), why }.into()
+        })
     }
 }

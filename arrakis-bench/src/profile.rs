@@ -11,7 +11,8 @@ use std::mem;
 
 use arrakis_core::Model;
 
-use process::{Clock, high_water, resident};
+use crate::environment::peak_memory;
+use process::{Clock, resident};
 use profiled::Profiled;
 use spent::Ledger;
 
@@ -76,7 +77,7 @@ impl Profile {
     /// `work` may run the model as often as it likes, through traces, sweeps, generations or tools, and edit its
     /// weights. What was spent until an error is counted too.
     pub fn run<T, E>(&mut self, model: &dyn Model, work: impl FnOnce(&dyn Model) -> Result<T, E>) -> Result<T, E> {
-        let (floor, mark) = (resident(), high_water());
+        let (floor, mark) = (resident(), peak_memory());
         let ledger = mem::take(&mut self.ledger).above(floor.unwrap_or(0));
         let profiled = Profiled::new(model, ledger, self.steps);
         let start = Clock::now();
@@ -84,7 +85,7 @@ impl Profile {
         let spent = start.spent();
         self.ledger = profiled.into_ledger();
         self.whole.add(spent);
-        let reached = high_water().filter(|reached| Some(*reached) > mark).into_iter().chain(resident()).max();
+        let reached = peak_memory().filter(|reached| Some(*reached) > mark).into_iter().chain(resident()).max();
         if let (Some(floor), Some(reached)) = (floor, reached) {
             self.whole.reach(reached.saturating_sub(floor));
         }

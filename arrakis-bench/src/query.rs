@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use arrakis_core::nearest_name;
 
+use crate::error::hint;
 use crate::{Error, Listing, Log, Record, Result};
 use bound::Bound;
 use field::Field;
@@ -101,7 +102,7 @@ impl Query {
             if records.iter().all(|record| field.values(record).is_empty()) {
                 let known: Vec<String> = records.iter().flat_map(|record| field.like(record)).collect();
                 let nearest = nearest_name(&field.to_string(), known.iter().map(String::as_str));
-                let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
+                let hint = hint(nearest.as_deref());
                 return Err(Error::Query { term: field.to_string(), why: format!("no run has it{hint}") });
             }
         }

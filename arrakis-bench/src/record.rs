@@ -171,6 +171,13 @@ pub struct Record {
     pub warnings: Vec<String>,
 }
 
+impl Record {
+    /// What kind of result there is, if any; format 1, which knew answers alone, did not say.
+    pub(crate) fn kind(&self) -> Option<Outcome> {
+        self.outcome.or((self.format == 1).then_some(Outcome::Answer))
+    }
+}
+
 /// A model, as a run remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {

@@ -28,17 +28,14 @@ impl Log {
     }
 
     /// Finishes what killed processes began to make or to remove.
-    pub(crate) fn sweep(&self, _: &Hold) -> Result<()> {
+    pub(crate) fn sweep(&self, hold: &Hold) -> Result<()> {
         let runs = self.runs();
         let Ok(entries) = fs::read_dir(&runs) else { return Ok(()) };
         for entry in entries {
             let name = entry.map_err(Error::file("read", &runs))?.file_name();
             let (path, name) = (runs.join(&name), name.to_string_lossy().into_owned());
-            if name.starts_with(REMOVING) {
-                self.empty(&path)?;
-                fs::remove_dir(&path).map_err(Error::file("remove", &path))?;
-            } else if name.starts_with(MAKING) && !at_work(&path) {
-                fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+            if name.starts_with(REMOVING) || (name.starts_with(MAKING) && !at_work(&path)) {
+                self.clear(&path, hold)?;
             }
         }
         let making = self.folder().join(crate::index::MAKING_INDEX);
@@ -48,10 +45,10 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the files of a run one by one, each with its object if that has no other use, the record last.
+    /// Removes a folder of a run, file by file, each with its object if that has no other use, the record last.
     ///
     /// Whoever is stopped in between can begin again.
-    fn empty(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn clear(&self, folder: &Path, _: &Hold) -> Result<()> {
         let record = seal::read(&folder.join(RECORD)).ok();
         for name in edit::files(folder)? {
             let path = folder.join(&name);
@@ -65,7 +62,7 @@ impl Log {
         for entry in fs::read_dir(folder).map_err(Error::file("read", folder))? {
             remove(&entry.map_err(Error::file("read", folder))?.path())?;
         }
-        Ok(())
+        fs::remove_dir(folder).map_err(Error::file("remove", folder))
     }
 }
 

@@ -94,10 +94,7 @@ impl<'a> Running<'a> {
         }
         self.outcome(Outcome::Answer, &json)?;
         let (Some(draw), Some(writing)) = (draw, &self.writing) else { return Ok(()) };
-        let start = Instant::now();
-        let drawn = writing.draw(draw, answer);
-        self.aside.set(self.aside.get() + start.elapsed());
-        match drawn {
+        match self.aside(|| writing.draw(draw, answer)) {
             Ok(names) => names.into_iter().try_for_each(|name| {
                 self.store(&name, |writing| writing.keep(&name))?;
                 self.picture(&name)
@@ -147,6 +144,7 @@ impl<'a> Running<'a> {
 
     /// The last word on the run, which took so long.
     pub(crate) fn end<T>(&self, mut outcome: Result<T>, took: Duration) -> Result<(T, Record)> {
+        let seconds = took.saturating_sub(self.aside.get()).as_secs_f64();
         let metrics = self.writing.as_ref().is_some_and(|writing| writing.folder().join(METRICS).exists());
         if metrics
             && let Err(error) = self.store(METRICS, |writing| writing.keep(METRICS))
@@ -156,7 +154,7 @@ impl<'a> Running<'a> {
         }
         self.ended.set(true);
         let mut record = self.record.borrow_mut();
-        record.seconds = Some(took.saturating_sub(self.aside.get()).as_secs_f64());
+        record.seconds = Some(seconds);
         record.ended = Some(jiff::Timestamp::now());
         record.peak_memory = peak_memory();
         record.status = match &outcome {
@@ -196,10 +194,23 @@ impl<'a> Running<'a> {
     fn store(&self, name: &str, write: impl FnOnce(&Writing) -> Result<FileRecord>) -> Result<()> {
         self.at_work()?;
         let Some(writing) = &self.writing else { return Ok(()) };
-        let start = Instant::now();
-        let written = write(writing)?;
-        self.aside.set(self.aside.get() + start.elapsed());
+        let before = self.record.borrow().files.get(name).cloned();
+        let written = self.aside(|| {
+            let written = write(writing)?;
+            if let Some(before) = before.filter(|before| before.digest != written.digest) {
+                writing.free(name, &before);
+            }
+            Ok::<_, Error>(written)
+        })?;
         self.note(|record| drop(record.files.insert(name.to_owned(), written)))
+    }
+
+    /// Does what is not counted as work.
+    fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let done = work();
+        self.aside.set(self.aside.get() + start.elapsed());
+        done
     }
 }
 

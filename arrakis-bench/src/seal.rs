@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use arrakis_core::remembered::is_digest;
 use serde_json::Value;
 
+use crate::writing::RECORD;
 use crate::{Error, FORMAT, Record, Result, replace};
 
 /// What stands between the record and its digest, and after the digest.
@@ -45,11 +47,12 @@ pub(crate) fn read(path: &Path) -> Result<Record> {
     }
 }
 
-/// A file of a record that could lie outside its run, or whose bytes could lie outside the store.
+/// A file of a record that could lie outside its run or be the record, or whose bytes could lie outside the store.
 fn misnamed(record: &Record) -> Option<&String> {
-    let plain = |name: &str| Path::new(name).file_name().is_some_and(|own| own == name) && !name.starts_with('.');
-    let digest = |text: &str| text.len() == DIGEST && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let files = record.files.iter().find(|(name, file)| !plain(name) || !digest(&file.digest)).map(|(name, _)| name);
+    let plain = |name: &str| {
+        Path::new(name).file_name().is_some_and(|own| own == name) && !name.starts_with('.') && name != RECORD
+    };
+    let files = record.files.iter().find(|(name, file)| !plain(name) || !is_digest(&file.digest)).map(|(name, _)| name);
     let named = record.tensors.values().map(|tensor| &tensor.file).chain(&record.pictures);
     files.or_else(|| named.into_iter().find(|name| !plain(name)))
 }

@@ -84,7 +84,7 @@ impl Store {
 pub(crate) fn free(object: &Path, file: &Path) -> Result<()> {
     let (Ok(there), Ok(own)) = (fs::symlink_metadata(object), fs::symlink_metadata(file)) else { return Ok(()) };
     // Without hard links, or in a log that was copied, an object has one name.
-    let last = links(&there) == if same(&there, &own) { 2 } else { 1 };
+    let last = there.nlink() == if same(&there, &own) { 2 } else { 1 };
     if last { fs::remove_file(object).map_err(Error::file("remove", object)) } else { Ok(()) }
 }
 
@@ -110,9 +110,9 @@ fn offer(object: &Path, file: &Path) -> std::io::Result<()> {
     fs::hard_link(file, object)
 }
 
-/// How many names a file has.
-pub(crate) fn links(found: &Metadata) -> u64 {
-    found.nlink()
+/// Whether an object is there, and no run shares its bytes.
+pub(crate) fn alone(object: &Path) -> bool {
+    fs::symlink_metadata(object).is_ok_and(|found| found.nlink() == 1)
 }
 
 /// What is the same for all names of a file.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use arrakis_core::{Answer, Draw};
 use serde_json::Value;
 
-use crate::store::Store;
+use crate::store::{Store, free};
 use crate::{Error, FileRecord, Metric, Record, Result, Status, replace, seal};
 
 /// The file of a run's record.
@@ -82,6 +82,13 @@ impl Writing {
     /// Makes a file that lies in the folder, finished, a part of the run.
     pub(crate) fn keep(&self, name: &str) -> Result<FileRecord> {
         self.store.share(&self.folder.join(name))
+    }
+
+    /// Frees what a file of the run was before it was written again, unless other runs have it.
+    pub(crate) fn free(&self, name: &str, before: &FileRecord) {
+        let (object, path) = (self.store.object(&before.digest), self.folder.join(name));
+        // What stays costs room and nothing else, and is found by `fsck`.
+        let _ = self.store.exclusive().and_then(|_hold| free(&object, &path));
     }
 
     /// Draws an answer, and gives the names of the pictures, which lie in the folder.

@@ -27,7 +27,9 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use arrakis_bench::command::console::{self, Console};
-use arrakis_bench::command::{FAILURE, Logged, Plugged, Rerun, Run, Sweep, USAGE, status_of as status_of_bench};
+use arrakis_bench::command::{
+    FAILURE, Logged, Plugged, Rerun, Run, Sweep, USAGE, carry_out, status_of as status_of_bench,
+};
 use clap::{Parser, Subcommand};
 
 use options::Options;
@@ -132,23 +134,7 @@ where
     A: Into<OsString> + Clone,
 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let arguments = match Arguments::try_parse_from(&args) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            let text = error.render();
-            let _ = if error.use_stderr() { console.tell(text) } else { console.print(text) };
-            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
-        }
-    };
-    let status = match arguments.run(&args, console).and_then(|status| Ok(console.flush().map(|()| status)?)) {
-        Ok(status) => status,
-        // Whoever read the results has seen enough.
-        Err(error) if is_broken_pipe(&error) => 0,
-        Err(error) => {
-            let _ = console.tell(format_args!("error: {error}\n"));
-            status_of(&error)
-        }
-    };
+    let status = carry_out(&args, console, |arguments: Arguments| arguments.run(&args, console), status_of);
     isolation::came_to_its_end();
     status
 }
@@ -192,9 +178,8 @@ impl Arguments {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let cause = match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(arrakis_core::Error::Other(other)), _) => other.downcast_ref::<io::Error>(),
-        (_, Some(arrakis_bench::Error::Console(cause))) => Some(cause),
+    let cause = match error.downcast_ref() {
+        Some(arrakis_core::Error::Other(other)) => other.downcast_ref::<io::Error>(),
         _ => error.downcast_ref(),
     };
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
@@ -204,6 +189,10 @@ fn status_of(error: &anyhow::Error) -> u8 {
     use arrakis_core::Error::{Parameters, UnknownTool};
     if let Some(error) = error.downcast_ref() {
         return status_of_bench(error);
+    }
+    // Whoever read the results has seen enough.
+    if is_broken_pipe(error) {
+        return 0;
     }
     let graph = matches!(
         error.downcast_ref(),

@@ -41,14 +41,8 @@ pub fn perform<'a, T, E: Display>(
     body: impl FnOnce(&Bench<'a>) -> Result<T, E>,
 ) -> Result<Asked<Kept>> {
     let subject = subject(experiment, recorded);
-    if let (Some(log), Some(record)) = (bench.log(), bench.reusable(&subject)?) {
-        match recalled(log, &record) {
-            Ok(answer) => {
-                let folder = Some(log.run_folder(&record.id));
-                return Ok(Asked { answer, record, folder, reused: true });
-            }
-            Err(error) => bench.listener().log(&format!("run {} is not reused: {error}", record.id)),
-        }
+    if let Some(recalled) = bench.recalled(&subject, kept)? {
+        return Ok(recalled);
     }
     bench.conduct(&subject, |bench| {
         let kept = keep(&body(bench).map_err(|error| words(bench, &error))?)?;
@@ -58,7 +52,7 @@ pub fn perform<'a, T, E: Display>(
 }
 
 /// What was kept of the result of a run.
-fn recalled(log: &Log, record: &Record) -> Result<Kept> {
+fn kept(log: &Log, record: &Record) -> Result<Kept> {
     Ok(match record.outcome {
         Some(Outcome::Value) => Kept::Json(log.result_json(&record.id)?),
         _ => Kept::Answer(log.answer(&record.id)?),

@@ -1,10 +1,11 @@
 //! A deserializer of JSON in which three strings are numbers, where a number is wanted.
 
-use arrakis_core::number;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Map, Value};
+
+use super::number_of;
 
 /// A JSON value.
 pub(super) struct Json(pub(super) Value);
@@ -29,7 +30,7 @@ macro_rules! as_it_is {
 impl Json {
     /// The number that a text stands for, if it stands for one.
     fn not_finite(&self) -> Option<f64> {
-        self.0.is_string().then(|| number::from_value(&self.0).ok())?
+        self.0.is_string().then(|| number_of(&self.0))?
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the process has taken so far: time on the clock and on processors, and memory.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::Spent;
@@ -71,11 +71,4 @@ impl Memory {
 /// Resident bytes now.
 pub(super) fn resident() -> Option<u64> {
     Memory::open().resident()
-}
-
-/// The most bytes that were ever resident.
-pub(super) fn high_water() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
 }

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
-use arrakis_core::number;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{Span, Timestamp};
 use serde_json::Value;
+
+use crate::json::number_of;
 
 /// The value of a term.
 #[derive(Debug, Clone)]
@@ -86,9 +87,4 @@ pub(super) fn order(a: &Value, b: &Value, down: bool) -> Ordering {
             _ => a.to_string().cmp(&b.to_string()),
         }),
     }
-}
-
-/// A number, also one that is written as `"NaN"` or `"Infinity"`.
-fn number_of(value: &Value) -> Option<f64> {
-    (value.is_number() || value.is_string()).then(|| number::from_value(value).ok())?
 }

@@ -6,6 +6,7 @@ use arrakis_core::{nearest_name, number};
 use serde_json::{Value, json};
 
 use crate::Record;
+use crate::error::hint;
 
 /// What a run has in a field.
 type Values = fn(&Record) -> Vec<Value>;
@@ -71,8 +72,7 @@ impl Field {
         let fixed = FIXED.into_iter().find(|(known, _)| *known == name);
         fixed.map(|(name, values)| Self::Fixed(name, values)).ok_or_else(|| {
             let known = FIXED.iter().map(|(known, _)| *known).chain([PARAMETERS, METRICS]);
-            let nearest = nearest_name(name, known.clone());
-            let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
+            let hint = hint(nearest_name(name, known.clone()).as_deref());
             let known: Vec<&str> = known.collect();
             format!("there is no field `{name}`{hint}; there are {}", known.join(", "))
         })

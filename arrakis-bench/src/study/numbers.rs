@@ -1,8 +1,9 @@
 //! The numbers of a cell.
 
-use arrakis_core::{Part, number};
+use arrakis_core::Part;
 use serde_json::Value;
 
+use crate::json::number_of;
 use crate::{Asked, Kept};
 
 /// The numbers of a run: those of its result, and the last value of each metric, `metrics.` before a name that is taken.
@@ -30,11 +31,9 @@ fn leaves(path: &str, value: &Value, numbers: &mut Vec<(String, f64)>) {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             leaves(&path, value, numbers);
         }),
-        Value::Number(_) | Value::String(_) => {
-            if let Ok(number) = number::from_value(value) {
-                numbers.push((if path.is_empty() { "result" } else { path }.to_owned(), number));
-            }
+        value => {
+            let path = if path.is_empty() { "result" } else { path };
+            numbers.extend(number_of(value).map(|number| (path.to_owned(), number)));
         }
-        _ => {}
     }
 }

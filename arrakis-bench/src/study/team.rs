@@ -51,7 +51,7 @@ impl Team {
             name: bench.name.clone(),
             log: bench.log().cloned(),
             seed: bench.seed,
-            memory_limit: bench.context().memory_limit(),
+            memory_limit: bench.memory_limit,
             reuse: bench.reuse,
             parent: bench.parent.clone(),
         })

@@ -14,8 +14,7 @@ pub(super) fn run(log: &Log, run: &str, json: bool, room: Room) -> Result<Said> 
     let folder = log.run_folder(&record.id);
     let completed = record.status == Status::Completed;
     if json {
-        let has_result = completed && (record.outcome.is_some() || record.format == 1);
-        let result = if has_result { log.result_json(&record.id)? } else { Value::Null };
+        let result = if completed && record.kind().is_some() { log.result_json(&record.id)? } else { Value::Null };
         return Ok(Said::json(&json!({ "run": json_of(&record)?, "folder": folder, "result": result })));
     }
     let mut said = vec![format!("{} {}", record.what, record.name)];

@@ -153,19 +153,52 @@ fn what_a_killed_process_was_making_or_removing_is_swept() {
     let (one, two) = (halves(folder.path(), 1).record, halves(folder.path(), 2).record);
     fs::create_dir(log.run_folder(".making-0123")).unwrap();
     fs::write(log.run_folder(".making-0123").join("run.json"), "{").unwrap();
+    let digest = blake3::hash(b"imported").to_hex().to_string();
+    let object = folder.path().join("objects").join(&digest[..2]).join(&digest);
+    fs::create_dir_all(object.parent().unwrap()).unwrap();
+    fs::write(&object, "imported").unwrap();
+    fs::hard_link(&object, log.run_folder(".making-0123").join("table.csv")).unwrap();
     fs::rename(log.run_folder(&one.id), log.run_folder(&format!(".removing-{}", one.id))).unwrap();
     fs::write(folder.path().join(".index"), "half").unwrap();
     assert_eq!(log.list().unwrap(), std::slice::from_ref(&two));
     let found = log.fsck().unwrap();
     assert_eq!((found.runs, found.damage), (1, vec![]));
     let objects = walk(&folder.path().join("objects"));
-    assert_eq!(objects.len(), two.files.len(), "what only the removed run had is gone");
+    assert_eq!(objects.len(), two.files.len(), "what only the two runs had that are gone is gone");
     // A process that is at work is left alone.
     fs::create_dir(log.run_folder(".making-4567")).unwrap();
     let lock = fs::File::open(log.run_folder(".making-4567")).unwrap();
     lock.lock().unwrap();
     log.fsck().unwrap();
     assert!(log.run_folder(".making-4567").exists());
+}
+
+#[test]
+fn what_is_stored_again_leaves_nothing_of_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = crate::named::Named::new();
+    let bench = arrakis_bench::Bench::new(&model).log_to(folder.path());
+    let subject = arrakis_bench::Subject::experiment("again", serde_json::json!({}));
+    let asked = bench
+        .conduct(&subject, |bench| {
+            for weight in [1_i64, 2, 2] {
+                bench.tensor("weights", &tch::Tensor::from(weight))?;
+                bench.picture("heads.svg", format!("<svg>{weight}</svg>").as_bytes())?;
+                bench.file("last.csv", weight.to_string().as_bytes())?;
+            }
+            // What another file of the run still has stays.
+            bench.file("first.csv", b"shared")?;
+            bench.file("second.csv", b"shared")?;
+            bench.file("second.csv", b"its own")
+        })
+        .unwrap();
+    let log = Log::open(folder.path());
+    assert_eq!(damaged(&log), []);
+    let objects = walk(&folder.path().join("objects"));
+    let mut kept: Vec<&str> = asked.record.files.values().map(|file| file.digest.as_str()).collect();
+    kept.sort_unstable();
+    assert_eq!(objects.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect::<Vec<_>>(), kept);
+    assert_eq!(fs::read_to_string(log.run_folder(&asked.record.id).join("first.csv")).unwrap(), "shared");
 }
 
 #[test]

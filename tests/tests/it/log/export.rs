@@ -57,11 +57,16 @@ fn a_record_that_names_files_elsewhere_is_not_imported() {
     let out = other.path().join("out");
     log.export(&record.id, &out).unwrap();
     let file = record.files["table.csv"].clone();
-    record.files.insert("../../secret".into(), file);
+    record.files.insert("../../secret".into(), file.clone());
     crate::bench::write_record(&out.join("run.json"), &record);
     let error = Log::open(other.path().join("log")).import(&out).unwrap_err().to_string();
     assert!(error.contains("`../../secret` is no name and digest of a file of a run"), "{error}");
     record.files.remove("../../secret");
+    record.files.insert("run.json".into(), file);
+    crate::bench::write_record(&out.join("run.json"), &record);
+    let error = Log::open(other.path().join("log")).import(&out).unwrap_err().to_string();
+    assert!(error.contains("`run.json` is no name and digest of a file of a run"), "{error}");
+    record.files.remove("run.json");
     record.id = "../up".into();
     crate::bench::write_record(&out.join("run.json"), &record);
     assert!(Log::open(other.path().join("log")).import(&out).is_err());

@@ -266,6 +266,10 @@ fn an_experiment_ends_as_it_ended() {
     assert_eq!((last().status, last().error.as_deref()), (Status::Failed, Some("no such luck")));
     assert!(bench.conduct::<()>(&subject, |_| panic!("fell over")).is_err());
     assert_eq!((last().status, last().error.as_deref()), (Status::Failed, Some("`ends` panicked: fell over")));
+    // LibTorch's words without the C++ backtrace behind them.
+    assert!(bench.conduct(&subject, |_| Ok(Tensor::from(1.0).reshape([2]))).is_err());
+    let why = last().error.unwrap();
+    assert!(why.contains("invalid for input of size 1") && !why.contains("Exception raised"), "{why}");
     let cancelled = bench.clone().host(&Impatient).conduct(&subject, |bench| {
         bench.metric("step", 1, 1.0)?;
         bench.progress(1, 2)

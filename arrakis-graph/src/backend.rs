@@ -52,7 +52,7 @@ pub struct Png;
 pub struct Html;
 
 /// The formats of this crate.
-pub(crate) const BACKENDS: [&dyn Backend; 3] = [&Svg, &Png, &Html];
+const BACKENDS: [&dyn Backend; 3] = [&Svg, &Png, &Html];
 
 /// The backend that the ending of a file name asks for.
 pub fn backend_of(path: &Path) -> Result<&'static dyn Backend> {

@@ -33,7 +33,7 @@ impl Picture for Ranking {
         }
 
         let labels: Vec<String> = shown.iter().map(|entry| entry.label.clone()).collect();
-        let label_room = label::widest(&labels, Theme::LABEL, LONGEST_LABEL, theme);
+        let (labels, label_room) = label::prepared(&labels, Theme::LABEL, LONGEST_LABEL, theme);
         let range = Ramp::over(values.iter().copied().chain([0.0]), Scale::Sequential);
         let most = values.iter().filter(|value| value.is_finite()).fold(0.0_f64, |most, value| most.max(value.abs()));
         let texts: Vec<String> = values.iter().map(|&value| short(value, most)).collect();
@@ -58,9 +58,7 @@ impl Picture for Ranking {
         let signed = values.iter().any(|&value| value < 0.0) && values.iter().any(|&value| value > 0.0);
         for (index, (entry, text)) in shown.iter().zip(&texts).enumerate() {
             let middle = (index as f64 + 0.5) * PITCH;
-            let label =
-                label::shortened(&label::visible(&entry.label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
-            scene.text((label_room, middle), Anchor::End, &label, Theme::LABEL, theme.ink);
+            scene.text((label_room, middle), Anchor::End, &labels[index], Theme::LABEL, theme.ink);
             let end = if entry.value.is_nan() { zero } else { x(entry.value) };
             let colour = match (signed, entry.value < 0.0) {
                 (false, _) => of_line(0, 1),

@@ -135,6 +135,12 @@ fn along(stops: &[u32], share: f64) -> Colour {
     Colour::hex(stops[below]).towards(Colour::hex(stops[below + 1]), place - below as f64)
 }
 
+/// The scale of numbers that do not say: diverging if any is negative.
+pub(crate) fn scale_of<'a>(values: impl IntoIterator<Item = &'a f64>) -> Scale {
+    let signed = values.into_iter().any(|&value| value < 0.0 && value.is_finite());
+    if signed { Scale::Diverging } else { Scale::Sequential }
+}
+
 /// A range of numbers and the colours it runs through.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ramp {

@@ -3,10 +3,9 @@
 use arrakis_core::Scale;
 
 use crate::Result;
-use crate::colour::Ramp;
+use crate::colour::{Ramp, scale_of};
 use crate::colour_bar::ColourBar;
 use crate::field::{count, odd_notes, some};
-use crate::heatmap::scale_of;
 use crate::label;
 use crate::page::{self, Widget};
 use crate::picture::Picture;
@@ -32,8 +31,7 @@ pub(crate) struct ColouredText {
 impl ColouredText {
     /// How its numbers become colours.
     pub(crate) fn scale(&self) -> Scale {
-        let all: Vec<f64> = self.rows.iter().flat_map(|(_, values)| values).copied().collect();
-        scale_of(&all)
+        scale_of(self.rows.iter().flat_map(|(_, values)| values))
     }
 }
 

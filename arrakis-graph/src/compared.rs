@@ -2,6 +2,8 @@
 
 use arrakis_core::Grid;
 
+use crate::colour::Ramp;
+use crate::heatmap::scene_of;
 use crate::picture::Picture;
 use crate::scene::Scene;
 use crate::theme::Theme;
@@ -42,16 +44,15 @@ impl Picture for Compared {
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         let difference = self.difference()?;
-        let most = self.first.values.iter().chain(&self.second.values).copied();
-        let grids = [&self.first, &self.second, &difference];
+        let both: Vec<f64> = [&self.first.values[..], &self.second.values].concat();
+        let grids = [(&self.first, &both), (&self.second, &both), (&difference, &difference.values)];
         // Beside each other where they are narrow, else one below the other.
         let wide = self.first.columns.len() <= 14 && self.first.cells.is_none();
         let third = Theme { width: if wide { (theme.width / 3.0).max(240.0) } else { theme.width }, ..theme.clone() };
         let mut scene = Scene::default();
         let (mut x, mut y) = (0.0, 0.0);
-        for (index, grid) in grids.into_iter().enumerate() {
-            let range = (index < 2).then(|| most.clone().collect::<Vec<f64>>());
-            let panel = crate::heatmap::scene_of(grid, range.as_deref(), &third)?;
+        for (grid, range) in grids {
+            let panel = scene_of(grid, Ramp::over(range.iter().copied(), grid.scale), &third)?;
             let (width, height) = (panel.width, panel.height);
             scene.append(panel, (x, y));
             scene.width = scene.width.max(x + width);

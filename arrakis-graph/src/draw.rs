@@ -32,8 +32,7 @@ pub fn render_png(part: &Part, style: &Style) -> Result<Vec<u8>> {
 ///
 /// The file appears whole or not at all; its folder must exist.
 pub fn draw(part: &Part, path: &Path, style: &Style) -> Result<()> {
-    let backend = backend_of(path)?;
-    save(path, &backend.render(picture_of(part)?, style)?)
+    draw_picture(picture_of(part)?, path, style)
 }
 
 /// Draws a picture to a file, as SVG, PNG or a page of HTML by its ending.
@@ -81,7 +80,8 @@ pub fn draw_answer(answer: &Answer, path: &Path, style: &Style) -> Result<Vec<Pa
 }
 
 /// The name of a part as part of a file name: anything but letters, digits, `-`, `_` and `.` becomes `_`.
-fn file_name(part: &str) -> String {
+#[must_use]
+pub fn file_name(part: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
     let name: String = part.chars().map(plain).collect();
     if name.starts_with('.') || name.is_empty() { format!("_{name}") } else { name }

@@ -103,3 +103,9 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] arrakis_core::Error),
 }
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Core(error.into())
+    }
+}

@@ -1,9 +1,7 @@
 //! Heads as a graph: layers from left to right, the strongest links between heads as curves.
 
-use arrakis_core::Scale;
-
 use crate::Result;
-use crate::colour::Ramp;
+use crate::colour::{Ramp, scale_of};
 use crate::colour_bar::ColourBar;
 use crate::field::some;
 use crate::picture::Picture;
@@ -61,8 +59,7 @@ impl Picture for HeadGraph {
         if odd > 0 {
             notes.push(format!("left out: {odd} links without a finite weight"));
         }
-        let signed = links.iter().any(|link| link.weight < 0.0);
-        let scale = if signed { Scale::Diverging } else { Scale::Sequential };
+        let scale = scale_of(links.iter().map(|link| &link.weight));
         let ramp = Ramp::over(links.iter().map(|link| link.weight), scale);
         let n_heads = self.heads.len() as f64;
         let down = (TALL / n_heads).clamp(PITCH.0, PITCH.1);

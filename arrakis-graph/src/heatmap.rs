@@ -31,7 +31,7 @@ impl Picture for Grid {
     }
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
-        scene_of(self, None, theme)
+        scene_of(self, Ramp::over(self.values.iter().copied(), self.scale), theme)
     }
 
     fn widget(&self) -> Result<Option<Widget>> {
@@ -39,10 +39,9 @@ impl Picture for Grid {
     }
 }
 
-/// The heatmap of a grid; its colours run over the numbers of `range`, if there are some, in place of its own.
-pub(crate) fn scene_of(grid: &Grid, range: Option<&[f64]>, theme: &Theme) -> Result<Scene> {
+/// The heatmap of a grid in the colours of `ramp`.
+pub(crate) fn scene_of(grid: &Grid, ramp: Ramp, theme: &Theme) -> Result<Scene> {
     let whole = Field::of(grid)?;
-    let ramp = Ramp::over(range.unwrap_or(&whole.values).iter().copied(), grid.scale);
     let mut notes = odd_notes(&whole.values, "hatched", "drawn as the end of the scale");
 
     let bar = ColourBar::new(ramp, &grid.value, whole.rows.len() as f64 * TEXT_HEIGHT, theme);
@@ -166,9 +165,4 @@ fn cell_texts(
         let text = label::cut(text, Theme::SMALL, cell.0 - 5.0, &theme.font);
         scene.text(middle, Anchor::Middle, &text, Theme::SMALL, ground.ink());
     }
-}
-
-/// The scale of numbers that do not say: diverging if any is negative.
-pub(crate) fn scale_of(values: &[f64]) -> Scale {
-    if values.iter().any(|&value| value < 0.0 && value.is_finite()) { Scale::Diverging } else { Scale::Sequential }
 }

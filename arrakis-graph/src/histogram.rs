@@ -31,10 +31,7 @@ impl Picture for Histogram {
         some(&self.title, "it has no numbers", self.values.len())?;
         let notes = odd_notes(&self.values, "left out", "left out");
         let finite: Vec<f64> = self.values.iter().copied().filter(|value| value.is_finite()).collect();
-        let along = Measure::between(
-            finite.iter().copied().fold(f64::INFINITY, f64::min),
-            finite.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        );
+        let along = Measure::over(finite.iter().copied());
         let mut counts = vec![0_usize; bins(&finite)];
         let last = counts.len() - 1;
         for &value in &finite {

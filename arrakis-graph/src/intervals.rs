@@ -41,7 +41,7 @@ impl Picture for Intervals {
         let all = || self.low.iter().chain(&self.estimate).chain(&self.high);
         let mut notes = odd_notes(all(), "left out", "reaching over the edge");
         let along = Measure::padded(all().copied().chain(self.reference));
-        let room = label::widest(&self.labels, Theme::LABEL, LONGEST_LABEL, theme);
+        let (names, room) = label::prepared(&self.labels, Theme::LABEL, LONGEST_LABEL, theme);
         let left = room + 10.0;
         let width = (WIDTH.min(theme.width - 2.0 * Theme::MARGIN) - left - 8.0).max(80.0).round();
         let x = |value: f64| left + width * along.share(value);
@@ -59,10 +59,9 @@ impl Picture for Intervals {
             scene.rule((at, -2.0), (at, height + 2.0), theme.axis);
         }
         let mut apart = false;
-        for (row, name) in self.labels.iter().enumerate() {
+        for (row, name) in names.iter().enumerate() {
             let y = (row as f64 + 0.5) * PITCH;
-            let name = label::shortened(&label::visible(name, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
-            scene.text((room, y), Anchor::End, &name, Theme::LABEL, theme.ink);
+            scene.text((room, y), Anchor::End, name, Theme::LABEL, theme.ink);
             let (low, estimate, high) = (self.low[row], self.estimate[row], self.high[row]);
             let clear = self.reference.is_some_and(|reference| low > reference || high < reference);
             apart |= clear;

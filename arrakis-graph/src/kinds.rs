@@ -9,7 +9,6 @@ mod induction_heads;
 mod layer_norms;
 mod neuron_activation;
 mod neuron_activation_trajectories;
-
 mod qk_dot_product;
 mod rankings;
 mod readings;

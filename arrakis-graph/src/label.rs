@@ -156,7 +156,8 @@ pub(crate) fn numeric(labels: &[String]) -> bool {
     labels.iter().all(|label| label.parse::<i64>().is_ok())
 }
 
-fn prepared(labels: &[String], size: f64, longest: f64, theme: &Theme) -> (Vec<String>, f64) {
+/// Labels as an axis shows them, visible and cut, and the greatest width of them.
+pub(crate) fn prepared(labels: &[String], size: f64, longest: f64, theme: &Theme) -> (Vec<String>, f64) {
     // Numbers that were written with as many decimals each lose the zeros at the end.
     let decimal = labels.iter().all(|label| label.contains('.') && label.parse::<f64>().is_ok());
     let plain = |label: &String| match label.trim_end_matches('0').trim_end_matches('.') {

@@ -52,7 +52,7 @@ mod waterfall;
 
 pub use backend::{Backend, Html, Png, Svg, backend_of};
 pub use colour::Colour;
-pub use draw::{draw, draw_answer, draw_picture, drawable, render_png, render_svg};
+pub use draw::{draw, draw_answer, draw_picture, drawable, file_name, render_png, render_svg};
 pub use error::{Error, Result};
 pub use kinds::{Kind, kind, kinds, plot, plot_parts, reads};
 pub use page::{Cell, Page, Widget};

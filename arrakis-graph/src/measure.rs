@@ -58,9 +58,9 @@ impl Measure {
         Self { spacing: Spacing::Symmetric(usual / 2.0), ..even }
     }
 
-    /// The range from `low` to `high`, evenly spaced.
-    pub(crate) fn between(low: f64, high: f64) -> Self {
-        let Ramp { low, high, .. } = Ramp::over([low, high], Scale::Sequential);
+    /// The range of the finite numbers, evenly spaced.
+    pub(crate) fn over(values: impl IntoIterator<Item = f64>) -> Self {
+        let Ramp { low, high, .. } = Ramp::over(values, Scale::Sequential);
         Self { low, high, spacing: Spacing::Linear }
     }
 
@@ -127,12 +127,11 @@ impl Measure {
     }
 }
 
-/// A power of ten as it is written.
+/// A power of ten, or 2 or 5 times one, as it is written.
 fn decimal(value: f64) -> String {
-    if value.abs() >= 1e6 || (value != 0.0 && value.abs() < 1e-3) { short(value, 0.0) } else { plain(value) }
-}
-
-fn plain(value: f64) -> String {
+    if value.abs() >= 1e6 || (value != 0.0 && value.abs() < 1e-3) {
+        return short(value, value.abs());
+    }
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     text.replace('-', "−")

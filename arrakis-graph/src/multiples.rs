@@ -4,13 +4,13 @@ mod choice;
 mod headings;
 
 use arrakis_core::answer::numbers;
-use arrakis_core::{Axis, Grid, Scale, Series, Stack};
+use arrakis_core::{Axis, Grid, Series, Stack};
 
 use crate::axes::{axis_names, column_labels, name_room, row_labels};
-use crate::colour::{POSITIVE, Ramp};
+use crate::colour::{POSITIVE, Ramp, scale_of};
 use crate::colour_bar::ColourBar;
 use crate::field::{Field, count, odd_notes, some};
-use crate::heatmap::{cells, scale_of};
+use crate::heatmap::cells;
 use crate::label::{self, Labels};
 use crate::page::{self, Widget};
 use crate::picture::Picture;
@@ -94,20 +94,15 @@ impl Picture for Stack {
     }
 }
 
-/// A stack without the axes of one entry, which its title names; the last two stay where the others are enough.
+/// A stack without the axes of one entry, which its title names.
 fn squeezed(stack: &Stack) -> Result<Stack> {
-    let lone = |axis: &&Axis| axis.len() == 1;
-    let mut kept: Vec<Axis> = stack.axes.iter().filter(|axis| axis.len() != 1).cloned().collect();
-    if kept.len() == stack.axes.len() || kept.is_empty() {
+    let (lone, kept): (Vec<Axis>, Vec<Axis>) = stack.axes.iter().cloned().partition(|axis| axis.len() == 1);
+    if lone.is_empty() || kept.is_empty() {
         return Ok(stack.clone());
     }
-    if kept.len() == 1 && stack.axes.len() > 1 {
-        // A single row of numbers is read more easily as a line.
-        kept.truncate(1);
-    }
     let lengths: Vec<i64> = kept.iter().map(|axis| axis.len() as i64).collect();
-    let values = stack.values.f_reshape(lengths).map_err(arrakis_core::Error::from)?;
-    let names: Vec<String> = stack.axes.iter().filter(lone).map(|axis| titled(axis, 0)).collect();
+    let values = stack.values.f_reshape(lengths)?;
+    let names: Vec<String> = lone.iter().map(|axis| titled(axis, 0)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| !stack.title.contains(name)).collect();
     let title = if names.is_empty() { stack.title.clone() } else { format!("{} ({})", stack.title, names.join(", ")) };
     Ok(Stack::new(title, stack.value.as_str(), kept, values)?)
@@ -125,16 +120,15 @@ fn panels(
     let tall = choice.panels.len().div_ceil(wide);
     let whole = matrices(stack, &choice, rows, columns, shown.causal)?;
     let values = || whole.iter().flat_map(Field::shown);
-    let scale =
-        if values().any(|&value| value < 0.0 && value.is_finite()) { Scale::Diverging } else { Scale::Sequential };
+    let scale = scale_of(values());
     let ramp = Ramp::over(values().copied(), scale);
     let bar = ColourBar::new(ramp, &stack.value, tall as f64 * SIDE.1, theme);
     let mut notes = shown.notes.clone();
     notes.extend(odd_notes(values(), "hatched or grey", "drawn as the end of the scale"));
     notes.append(&mut choice.notes);
 
-    let down_room = label::widest(&choice.down, Theme::LABEL, LONGEST_LABEL, theme);
-    let down_room = if choice.down.is_empty() { 0.0 } else { down_room + 10.0 };
+    let (down, down_room) = label::prepared(&choice.down, Theme::LABEL, LONGEST_LABEL, theme);
+    let down_room = if down.is_empty() { 0.0 } else { down_room + 10.0 };
     let row_room = label::widest(&rows.labels, Theme::SMALL, LONGEST_LABEL, theme) + 8.0;
     let width_of = |row_room: f64| {
         let left = down_room + name_room(&rows.name) + row_room;
@@ -168,7 +162,7 @@ fn panels(
     let below = Labels::across(&first.columns, cell_width, small(cell_width), LONGEST_LABEL, theme);
 
     let mut scene = Scene::default();
-    let between = if choice.down.is_empty() { gap + HEAD } else { gap };
+    let between = if down.is_empty() { gap + HEAD } else { gap };
     let corner = |index: usize| {
         let (row, column) = (index / wide, index % wide);
         (left + column as f64 * (width + gap), HEAD + row as f64 * (height + between))
@@ -192,10 +186,9 @@ fn panels(
             column_labels(&mut scene, &below, (x, y + height), cell_width, theme);
         }
     }
-    for (row, label) in choice.down.iter().enumerate() {
+    for (row, label) in down.iter().enumerate() {
         let y = corner(row * wide).1 + height / 2.0;
-        let label = label::shortened(&label::visible(label, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
-        scene.text((0.0, y), Anchor::Start, &label, Theme::LABEL, theme.ink);
+        scene.text((0.0, y), Anchor::Start, label, Theme::LABEL, theme.ink);
     }
     let (end, bottom) = corner(tall * wide - 1);
     let (total_width, total_height) = (end + width - left, bottom + height - HEAD);
@@ -218,13 +211,12 @@ fn small(side: f64) -> f64 {
 
 /// The chosen matrices of a stack.
 fn matrices(stack: &Stack, choice: &Choice, rows: &Axis, columns: &Axis, causal: bool) -> Result<Vec<Field>> {
-    let core = |error| Error::from(arrakis_core::Error::from(error));
-    let flat = stack.values.f_reshape([-1, rows.len() as i64, columns.len() as i64]).map_err(core)?;
+    let flat = stack.values.f_reshape([-1, rows.len() as i64, columns.len() as i64])?;
     choice
         .panels
         .iter()
         .map(|&(place, _)| {
-            let values = numbers(&flat.f_select(0, place as i64).map_err(core)?)?;
+            let values = numbers(&flat.f_select(0, place as i64)?)?;
             count(&stack.title, "values in each panel", rows.len() * columns.len(), values.len())?;
             Ok(Field { rows: rows.labels.clone(), columns: columns.labels.clone(), values, causal })
         })

@@ -214,13 +214,14 @@ impl Page {
         // Within a script, `<` could end it.
         let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
         let title = escaped(&self.title);
+        let (light, dark) = (inks(false)?, inks(true)?);
         let hash = STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
              script-src 'sha256-{hash}'; img-src data:; form-action 'none'; base-uri 'none'\">\n\
-             <title>{title}</title>\n<style>\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{}</main>\n",
+             <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{}</main>\n",
             self.body
         );
         for (place, blob) in self.blobs.iter().enumerate() {
@@ -237,4 +238,11 @@ impl Page {
         );
         Ok(out)
     }
+}
+
+/// The inks of the light or the dark theme as a rule of CSS.
+fn inks(dark: bool) -> Result<String> {
+    let theme = Theme::new(&Style { dark, ..Style::DEFAULT })?;
+    let inks = theme.inks().map(|(ink, name)| format!("--{name}: {ink};"));
+    Ok(format!(":root {{ --ground: {}; {} }}", theme.ground, inks.join(" ")))
 }

@@ -44,7 +44,7 @@ impl Picture for Waterfall {
         let sum = ends.last().copied().unwrap_or(0.0);
 
         let names: Vec<String> = parts.iter().map(|(name, _)| name.clone()).chain(["sum".to_owned()]).collect();
-        let room = label::widest(&names, Theme::LABEL, LONGEST_LABEL, theme);
+        let (names, room) = label::prepared(&names, Theme::LABEL, LONGEST_LABEL, theme);
         let range = Ramp::over(ends.iter().copied(), Scale::Sequential);
         let most = range.low.abs().max(range.high.abs());
         let texts: Vec<String> =
@@ -79,8 +79,7 @@ impl Picture for Waterfall {
                 true => POSITIVE,
                 false => NEGATIVE,
             };
-            let name = label::shortened(&label::visible(name, &theme.font), Theme::LABEL, LONGEST_LABEL, &theme.font);
-            scene.text((room, middle), Anchor::End, &name, Theme::LABEL, theme.ink);
+            scene.text((room, middle), Anchor::End, name, Theme::LABEL, theme.ink);
             let (start, end) = (x(from.min(to)), x(from.max(to)));
             scene.rect((start, middle - THICK / 2.0), ((end - start).max(1.0), THICK), colour);
             if !last {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use arrakis_core::{Answer, Draw, Error, HookPoint, Kept, Part, PlotSpec, Result};
-use arrakis_graph::{Style, draw, draw_picture, drawable, plot, reads};
+use arrakis_graph::{Style, draw, draw_picture, drawable, file_name, plot, reads};
 
 /// Draws the grids, series and rankings of an answer as SVG, `<part>.svg` each, and any spec.
 ///
@@ -48,8 +48,4 @@ fn other(error: arrakis_graph::Error) -> Error {
         arrakis_graph::Error::Core(error) => error,
         error => Error::Other(Box::new(error)),
     }
-}
-
-fn file_name(part: &str) -> String {
-    part.chars().map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' }).collect()
 }

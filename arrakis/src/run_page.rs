@@ -1,14 +1,9 @@
 //! What a page says of a run: what it was, what it was asked, what it found, and its source.
 
-use std::fs;
-
 use anyhow::Result;
-use arrakis_bench::{Log, Outcome, Record, Status};
+use arrakis_bench::{Error, Log, Outcome, Record, Status};
 use arrakis_core::{Axis, Series};
 use arrakis_graph::Page;
-
-/// The file of a run that holds the text of an experiment.
-const SOURCE: &str = "source.rs";
 
 /// Adds a run to a page; a result that cannot be read is said and spoils nothing.
 pub(crate) fn add(page: Page, log: &Log, record: &Record) -> Result<Page> {
@@ -35,14 +30,11 @@ pub(crate) fn add(page: Page, log: &Log, record: &Record) -> Result<Page> {
             .collect();
         page = page.heading("Tools that were asked").table(&["tool", "parameters", "seconds"], &rows);
     }
-    let source = log.run_folder(&record.id).join(SOURCE);
-    if record.files.contains_key(SOURCE) {
-        page = match fs::read_to_string(&source) {
-            Ok(text) => page.listing("source", &text),
-            Err(error) => page.paragraph(&format!("the source cannot be read: {error}")),
-        };
-    }
-    Ok(page)
+    Ok(match log.source(&record.id) {
+        Ok(text) => page.listing("source", &text),
+        Err(Error::NoSource { .. }) => page,
+        Err(error) => page.paragraph(&format!("the source cannot be read: {error}")),
+    })
 }
 
 fn result(page: Page, log: &Log, record: &Record) -> Page {

@@ -3,7 +3,7 @@
 use arrakis_core::{Kept, PlotSpec, Site};
 use tch::Tensor;
 
-use super::readings::{Readings, numbers, torch};
+use super::readings::{Readings, numbers};
 use super::{Kind, Source, refused, title};
 use crate::Result;
 use crate::head_graph::{HeadGraph, Link};
@@ -25,18 +25,15 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
         return Err(refused(&spec.kind, "shows what flows between layers and wants the patterns of two at least"));
     }
     let moved: Vec<Tensor> = read.values.iter().map(moving).collect::<Result<_>>()?;
-    let gathered: Vec<Tensor> = moved
-        .iter()
-        .map(|moved| moved.f_sum_dim_intlist(-1, false, tch::Kind::Double).map_err(torch))
-        .collect::<Result<_>>()?;
+    let gathered: Vec<Tensor> =
+        moved.iter().map(|moved| Ok(moved.f_sum_dim_intlist(-1, false, tch::Kind::Double)?)).collect::<Result<_>>()?;
     let mut links = Vec::new();
     for (later, moved) in moved.iter().enumerate() {
         for (earlier, gathered) in gathered.iter().take(later).enumerate() {
             // [later head, key] × [key, earlier head]; what the queries look at is a mean over them.
-            let flow = || -> std::result::Result<Tensor, tch::TchError> {
-                moved.f_mean_dim(1_i64, false, tch::Kind::Double)?.f_matmul(&gathered.f_transpose(0, 1)?)
-            };
-            for (place, weight) in numbers(&flow().map_err(torch)?)?.into_iter().enumerate() {
+            let looked = moved.f_mean_dim(1_i64, false, tch::Kind::Double)?;
+            let flow = looked.f_matmul(&gathered.f_transpose(0, 1)?)?;
+            for (place, weight) in numbers(&flow)?.into_iter().enumerate() {
                 links.push(Link { from: (earlier, place % heads), to: (later, place / heads), weight });
             }
         }
@@ -58,10 +55,7 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
 
 /// A pattern without the steps to the own and to the first position: `[head, query, key]`.
 fn moving(pattern: &Tensor) -> Result<Tensor> {
-    let cut = || -> std::result::Result<Tensor, tch::TchError> {
-        let moved = pattern.f_tril(-1)?;
-        let _ = moved.f_slice(2, 0, 1, 1)?.f_zero_()?;
-        Ok(moved)
-    };
-    cut().map_err(torch)
+    let moved = pattern.f_tril(-1)?;
+    let _ = moved.f_slice(2, 0, 1, 1)?.f_zero_()?;
+    Ok(moved)
 }

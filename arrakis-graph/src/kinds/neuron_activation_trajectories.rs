@@ -2,7 +2,7 @@
 
 use arrakis_core::{Axis, Kept, PlotSpec, Site};
 
-use super::readings::{Readings, numbers, torch};
+use super::readings::{Readings, numbers};
 use super::{Kind, Source, title};
 use crate::Result;
 use crate::lines::{Curve, Curves};
@@ -23,20 +23,20 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
     let read = Readings::of(spec, kept, Site::MLP_POST)?;
     let values = read.stacked()?;
     let greatest = |from: i64, to: i64| -> Result<f64> {
-        let part = values.f_slice(1, from, to, 1).and_then(|part| part.f_abs()?.f_max()).map_err(torch)?;
+        let part = values.f_slice(1, from, to, 1)?.f_abs()?.f_max()?;
         Ok(numbers(&part)?.first().copied().unwrap_or(0.0))
     };
     let len = kept.labels.len() as i64;
     let skip = i64::from(len > 2 && greatest(0, 1)? > FAR * greatest(1, len)?);
-    let shown = values.f_slice(1, skip, len, 1).map_err(torch)?;
-    let range = shown.f_amax([1], false).and_then(|most| most.f_sub(&shown.f_amin([1], false)?)).map_err(torch)?;
+    let shown = values.f_slice(1, skip, len, 1)?;
+    let range = shown.f_amax([1], false)?.f_sub(&shown.f_amin([1], false)?)?;
     let ranges = numbers(&range)?;
     let neurons = range.size()[1] as usize;
     let mut order: Vec<usize> = (0..ranges.len()).filter(|place| !ranges[*place].is_nan()).collect();
     order.sort_by(|&a, &b| ranges[b].total_cmp(&ranges[a]));
     let curve = |place: usize| -> Result<Curve> {
         let (layer, neuron) = (place / neurons, place % neurons);
-        let line = shown.f_select(0, layer as i64).and_then(|layer| layer.f_select(1, neuron as i64)).map_err(torch)?;
+        let line = shown.f_select(0, layer as i64)?.f_select(1, neuron as i64)?;
         Ok(Curve {
             name: format!("layer {}, neuron {neuron}", read.layers[layer]),
             values: numbers(&line)?,

@@ -3,7 +3,7 @@
 use arrakis_core::{Axis, Kept, PlotSpec, Site, Stack};
 use tch::Tensor;
 
-use super::readings::{Readings, torch};
+use super::readings::Readings;
 use super::{Kind, Source, refused, title};
 use crate::Result;
 use crate::multiples::Panels;
@@ -35,7 +35,7 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
         Axis::new("query", kept.labels.iter().cloned()),
         Axis::new("key", kept.labels.iter().cloned()),
     ];
-    let values = Tensor::f_stack(&products, 0).map_err(torch)?;
+    let values = Tensor::f_stack(&products, 0)?;
     let stack = Stack::new(title(spec, "QK dot product"), "q·k / √d_head", axes, values)?;
     Ok(Box::new(Panels { causal: true, ..Panels::of(stack) }))
 }
@@ -46,10 +46,7 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
 fn products(q: &Tensor, k: &Tensor, heads: &[usize], whole: usize) -> Result<Tensor> {
     let shared = (whole as i64 / k.size()[1]).max(1);
     let places: Vec<i64> = heads.iter().map(|head| *head as i64 / shared).collect();
-    let multiply = || -> std::result::Result<Tensor, tch::TchError> {
-        let k = k.f_index_select(1, &Tensor::f_from_slice(&places)?)?.f_permute([1, 2, 0])?;
-        let d_head = *q.size().last().unwrap_or(&1);
-        q.f_permute([1, 0, 2])?.f_matmul(&k)?.f_div_scalar((d_head as f64).sqrt())
-    };
-    multiply().map_err(torch)
+    let k = k.f_index_select(1, &Tensor::f_from_slice(&places)?)?.f_permute([1, 2, 0])?;
+    let d_head = *q.size().last().unwrap_or(&1);
+    Ok(q.f_permute([1, 0, 2])?.f_matmul(&k)?.f_div_scalar((d_head as f64).sqrt())?)
 }

@@ -4,7 +4,7 @@ use arrakis_core::{Axis, AxisKind, HookPoint, Kept, PlotSpec, Selector, Site};
 use tch::{Device, Kind, Tensor};
 
 use super::refused;
-use crate::{Error, Result};
+use crate::Result;
 
 /// The values of one site, from the first layer to the last, in double, without the batch.
 pub(super) struct Readings {
@@ -43,7 +43,7 @@ impl Readings {
 
     /// The values of all layers as one: `[layer, …]`.
     pub(super) fn stacked(&self) -> Result<Tensor> {
-        Tensor::f_stack(&self.values, 0).map_err(torch)
+        Ok(Tensor::f_stack(&self.values, 0)?)
     }
 
     /// The layers as an axis.
@@ -66,9 +66,8 @@ fn chosen(spec: &PlotSpec, point: HookPoint) -> bool {
 /// The value at a point and the heads that it holds.
 fn taken(spec: &PlotSpec, kept: Kept<'_>, point: HookPoint) -> Result<(Tensor, Vec<usize>)> {
     let axes = point.site.axes();
-    let mut value =
-        kept.cache.get(point)?.f_detach().and_then(|value| value.f_to_device(Device::Cpu)).map_err(torch)?;
-    let size = value.size();
+    let whole = kept.cache.get(point)?;
+    let size = whole.size();
     if size.len() != axes.len() {
         return Err(refused(&spec.kind, format!("`{point}` has shape {size:?} and should have {} axes", axes.len())));
     }
@@ -76,8 +75,8 @@ fn taken(spec: &PlotSpec, kept: Kept<'_>, point: HookPoint) -> Result<(Tensor, V
         let what = "row of the batch".into();
         return Err(arrakis_core::Error::OutOfRange { what, index: spec.row as i64, len: size[0] }.into());
     }
-    value = value.f_select(0, spec.row as i64).and_then(|value| value.f_to_kind(Kind::Double)).map_err(torch)?;
-    let places = Tensor::f_from_slice(kept.places).map_err(torch)?;
+    let mut value = whole.f_detach()?.f_select(0, spec.row as i64)?.f_to_device(Device::Cpu)?;
+    let places = Tensor::f_from_slice(kept.places)?;
     let mut heads = Vec::new();
     for (dimension, axis) in axes.iter().enumerate().skip(1) {
         let along = dimension as i64 - 1;
@@ -88,7 +87,7 @@ fn taken(spec: &PlotSpec, kept: Kept<'_>, point: HookPoint) -> Result<(Tensor, V
                     let why = format!("`{point}` was kept of {} positions and the text has more", size[dimension]);
                     return Err(refused(&spec.kind, why + "; keep all of them"));
                 }
-                value = value.f_index_select(along, &places).map_err(torch)?;
+                value = value.f_index_select(along, &places)?;
             }
             AxisKind::Head => {
                 let len = size[dimension];
@@ -98,19 +97,12 @@ fn taken(spec: &PlotSpec, kept: Kept<'_>, point: HookPoint) -> Result<(Tensor, V
                 }
                 heads = if spec.heads.is_empty() { (0..len as usize).collect() } else { spec.heads.clone() };
                 let wanted: Vec<i64> = heads.iter().map(|head| *head as i64).collect();
-                value = Tensor::f_from_slice(&wanted)
-                    .and_then(|wanted| value.f_index_select(along, &wanted))
-                    .map_err(torch)?;
+                value = value.f_index_select(along, &Tensor::f_from_slice(&wanted)?)?;
             }
             _ => {}
         }
     }
-    Ok((value, heads))
-}
-
-/// An error of LibTorch as one of this crate.
-pub(super) fn torch(error: tch::TchError) -> Error {
-    Error::Core(error.into())
+    Ok((value.f_to_kind(Kind::Double)?, heads))
 }
 
 /// The numbers of a tensor, row by row.

@@ -2,7 +2,7 @@
 
 use arrakis_core::{Kept, PlotSpec, Site};
 
-use super::readings::{Readings, numbers, quartiles, torch};
+use super::readings::{Readings, numbers, quartiles};
 use super::{Kind, Source, title};
 use crate::Result;
 use crate::lines::{Curve, Curves};
@@ -16,9 +16,7 @@ pub(super) const KIND: Kind = Kind {
 
 fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
     let read = Readings::of(spec, kept, Site::RESID_POST)?;
-    let norm = |value: &tch::Tensor| -> Result<Vec<f64>> {
-        numbers(&value.f_norm_scalaropt_dim(2.0, [-1], false).map_err(torch)?)
-    };
+    let norm = |value: &tch::Tensor| -> Result<Vec<f64>> { numbers(&value.f_norm_scalaropt_dim(2.0, [-1], false)?) };
     let norms: Vec<Vec<f64>> = read.values.iter().map(norm).collect::<Result<_>>()?;
     Ok(Box::new(Curves {
         title: title(spec, "Norm of the residual stream"),

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Widget;
 use super::blobs::{Blob, rooted};
 use super::grid::spelled;
-use crate::{Error, Result};
+use crate::Result;
 
 /// The most bytes of patterns that a page holds before it is packed.
 const MOST: usize = 8_000_000;
@@ -31,16 +31,15 @@ pub(crate) fn widget(stack: &Stack, causal: bool, notes: &[String]) -> Result<Op
         return Ok(None);
     }
     let len = queries.len();
-    let core = |error: tch::TchError| Error::Core(error.into());
     let shape = [layers.len() as i64, heads.len() as i64, len as i64, len as i64];
-    let values = stack.values.f_reshape(shape).map_err(core)?;
+    let values = stack.values.f_reshape(shape)?;
 
     let rows = layers.len() * heads.len() * len;
     let dense = if causal { rows * (len + 1) / 2 } else { rows * len };
     let kept = (dense > MOST).then(|| (MOST / (3 * rows)).clamp(KEYS.0, KEYS.1).min(len));
     let (mut blobs, mut covered, mut whole) = (Vec::new(), 0.0, 0.0);
     for layer in 0..layers.len() {
-        let layer = values.f_select(0, layer as i64).map_err(core)?;
+        let layer = values.f_select(0, layer as i64)?;
         let numbers = numbers(&layer)?;
         if numbers.iter().any(|share| !(-1e-6..=1.001).contains(share)) {
             return Ok(None);
@@ -49,16 +48,10 @@ pub(crate) fn widget(stack: &Stack, causal: bool, notes: &[String]) -> Result<Op
             blobs.push(Blob::of(matrix(&numbers, len, causal)));
             continue;
         };
-        let mut bytes = strongest(&numbers, len, kept, &mut covered);
+        let mut bytes = strongest(&numbers, len, causal, kept, &mut covered);
         whole += numbers.iter().sum::<f64>();
-        let pooled = [layer.f_mean_dim(0_i64, false, tch::Kind::Double), layer.f_amax([0], false)];
-        for pooled in pooled {
-            bytes.extend(strongest(
-                &arrakis_core::answer::numbers(&pooled.map_err(core)?)?,
-                len,
-                POOLED.min(len),
-                &mut 0.0,
-            ));
+        for pooled in [layer.f_mean_dim(0_i64, false, tch::Kind::Double)?, layer.f_amax([0], false)?] {
+            bytes.extend(strongest(&self::numbers(&pooled)?, len, causal, POOLED.min(len), &mut 0.0));
         }
         blobs.push(Blob::of(bytes));
     }
@@ -94,14 +87,16 @@ fn matrix(numbers: &[f64], len: usize, causal: bool) -> Vec<u8> {
 }
 
 /// The strongest keys of each query: all their numbers, two bytes each, then all their weights, one byte each.
-fn strongest(numbers: &[f64], len: usize, kept: usize, covered: &mut f64) -> Vec<u8> {
-    let (mut keys, mut weights) = (Vec::new(), Vec::new());
-    for row in numbers.chunks_exact(len) {
-        let mut order: Vec<usize> = (0..len).collect();
+fn strongest(numbers: &[f64], len: usize, causal: bool, kept: usize, covered: &mut f64) -> Vec<u8> {
+    let (mut keys, mut weights, mut order) = (Vec::new(), Vec::new(), Vec::with_capacity(len));
+    for (query, row) in numbers.chunks_exact(len).enumerate() {
+        order.clear();
+        // Later keys hold nothing, and earlier ones come first among equals.
+        order.extend(0..if causal { (query % len + 1).max(kept) } else { len });
         order.select_nth_unstable_by(kept - 1, |&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
         order.truncate(kept);
         order.sort_unstable();
-        for key in order {
+        for &key in &order {
             *covered += row[key];
             keys.extend((key as u16).to_le_bytes());
             weights.push(rooted(row[key]));

@@ -139,8 +139,9 @@ impl Arguments {
 
     /// A picture of an answer: of logged runs, or of a tool that is asked now.
     fn of_parts(&self, kind: &Kind, options: &Options, console: &Console<'_>) -> Result<Box<dyn Picture>> {
-        if !self.points.is_empty() || !self.head.is_empty() || self.repeat {
-            let why = "draws an answer; `--points`, `--head` and `--repeat` are for kinds that draw hook points";
+        if !self.points.is_empty() || !self.head.is_empty() || self.row != 0 || self.repeat {
+            let why =
+                "draws an answer; `--points`, `--head`, `--row` and `--repeat` are for kinds that draw hook points";
             bail!(Usage(format!("`{}` {why}", kind.name())));
         }
         let answers = if self.run.is_empty() {

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use arrakis_bench::Record;
-use arrakis_graph::{Page, save};
+use arrakis_graph::{Page, Style, save};
 use clap::Args;
 
 use super::Usage;
 use super::ask::check_folder;
 use super::console::Console;
-use super::looks::Looks;
 use super::options::Options;
 use crate::run_page;
 
@@ -25,8 +24,9 @@ pub(crate) struct Arguments {
     /// What the page is called
     #[arg(long, default_value = "Report")]
     title: String,
-    #[command(flatten)]
-    looks: Looks,
+    /// The greatest width of a picture, in pixels of 1/96 inch
+    #[arg(long, default_value_t = Style::DEFAULT.width, value_name = "PIXELS")]
+    width: f64,
 }
 
 impl Arguments {
@@ -38,7 +38,7 @@ impl Arguments {
         check_folder(&self.out)?;
         let log = options.bench.log();
         let records = self.runs.iter().map(|run| Ok(log.get(run)?)).collect::<Result<Vec<Record>>>()?;
-        let mut page = Page::new(&self.title, &self.looks.style())?;
+        let mut page = Page::new(&self.title, &Style { width: self.width, ..Style::DEFAULT })?;
         for record in &records {
             page = run_page::add(page.heading(&format!("{} · {}", record.name, record.id)), &log, record)?;
         }

@@ -186,6 +186,18 @@ fn norms_and_scales_lie_at_their_heights() {
 }
 
 #[test]
+fn far_norms_have_ticks_at_powers_of_ten() {
+    let (mut cache, labels) = (Cache::new(), labels());
+    for (layer, size) in [1e4, 1e7, 1e10].into_iter().enumerate() {
+        cache.insert(Site::RESID_POST.at(layer), Tensor::full([1, LEN, 9], size, (Kind::Double, Device::Cpu)));
+    }
+    let kept = Kept { cache: &cache, labels: &labels, ids: &[5, 6, 7, 6], places: &[0, 1, 2, 3] };
+    let picture = plot(&PlotSpec::new("residual_stream"), kept).unwrap();
+    let picture = Svg::of(&String::from_utf8(SvgBackend.render(picture.as_ref(), &STYLE).unwrap()).unwrap());
+    assert!(picture.has("100000") && picture.has("1e7") && picture.has("1e9"), "{}", picture.outline());
+}
+
+#[test]
 fn violins_and_trajectories_show_neurons() {
     let picture = svg(&PlotSpec::new("neuron_activation"));
     assert_eq!((picture.areas, picture.disks), (LAYERS, LAYERS));

@@ -238,4 +238,9 @@ impl Model for Leviathan {
         hasher.update(&buffer);
         Ok(self.digest.get_or_init(|| hasher.finalize().to_hex().to_string()).clone())
     }
+
+    fn tokenizer_digest(&self) -> CoreResult<Option<String>> {
+        let digest = |vocabulary: &Arc<Vocabulary>| blake3::hash(vocabulary.json.as_bytes()).to_hex().to_string();
+        Ok(self.vocabulary.as_ref().map(digest))
+    }
 }

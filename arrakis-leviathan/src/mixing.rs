@@ -217,16 +217,16 @@ fn projected(
                        `hook_k_input`, `hook_v_input` or `hook_attn_in` in its place";
             return Err(Error::Edit { point: tap.point(site), why: why.into() });
         }
-        let thirds = inputs.iter().enumerate().map(|(third, input)| -> Result<Tensor> {
+        let (weight, bias) = (reader.single(weight)?, reader.single(bias)?);
+        let third = |place: i64, input: &Tensor| -> Result<Tensor> {
             let input = reader.plain_norm(input, Role::Norm1)?;
             let width = heads * d_head;
-            let weight = reader.single(weight)?.f_narrow(1, third as i64 * width, width)?;
-            let weight = weight.f_unflatten(1, [heads, d_head])?;
-            let bias = reader.single(bias)?.f_narrow(0, third as i64 * width, width)?.f_view([heads, d_head])?;
+            let weight = weight.f_narrow(1, place * width, width)?.f_unflatten(1, [heads, d_head])?;
+            let bias = bias.f_narrow(0, place * width, width)?.f_view([heads, d_head])?;
             Ok(Tensor::f_einsum("bphm,mhd->bphd", &[&input, &weight], None::<i64>)?.f_add(&bias)?)
-        });
-        let mut thirds = thirds.collect::<Result<Vec<Tensor>>>()?.into_iter();
-        [(); 3].map(|()| thirds.next().unwrap_or_else(Tensor::new))
+        };
+        let [q, k, v] = &inputs;
+        [third(0, q)?, third(1, k)?, third(2, v)?]
     } else {
         let inward = linear(&shared, weight, Some(bias))?;
         let inward = inward.f_view([place.batch, place.len, 3 * heads, d_head])?;

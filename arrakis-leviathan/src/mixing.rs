@@ -179,6 +179,7 @@ fn involve(
     let (heads, d_head, place) = (around.heads(), around.d_head(), around.place);
     let normalized = reader.norm(resid_pre, Role::Norm1, (Site::LN1_SCALE, Site::LN1_NORMALIZED), tap)?.0;
     let inward = linear(&normalized, reader.get(Role::Inward)?, Some(reader.get(Role::InwardBias)?))?;
+    tap.passed(Site::V);
     let shape = [place.batch, place.len, heads];
     let v = inward.f_narrow(2, 0, heads * d_head)?.f_view(&[&shape[..], &[d_head]].concat()[..])?;
     let v = tap.at(Site::V, v)?;
@@ -226,9 +227,12 @@ fn projected(
             Ok(Tensor::f_einsum("bphm,mhd->bphd", &[&input, &weight], None::<i64>)?.f_add(&bias)?)
         };
         let [q, k, v] = &inputs;
-        [third(0, q)?, third(1, k)?, third(2, v)?]
+        let thirds = [third(0, q)?, third(1, k)?, third(2, v)?];
+        tap.passed(Site::V);
+        thirds
     } else {
         let inward = linear(&shared, weight, Some(bias))?;
+        tap.passed(Site::V);
         let inward = inward.f_view([place.batch, place.len, 3 * heads, d_head])?;
         if !tap.watches_any(&[Site::Q, Site::K]) {
             let v = tap.at(Site::V, inward.f_narrow(2, 2 * heads, heads)?)?;

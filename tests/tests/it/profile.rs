@@ -129,6 +129,8 @@ fn leviathan_of_every_kind_runs_as_it_does_without_a_profile() {
         let run = profile.run(&model, |model| model.trace(&tokens).run()).unwrap();
         assert_eq!(run.logits().unwrap(), plain.logits().unwrap(), "{config:?}");
         assert_whole(&profile);
+        let visits = ["norm", "q, k, v", "attention", "MLP out"].map(|component| of(&profile, component).visits);
+        assert_eq!(visits, [5, 2, 2, 2], "{config:?}");
     }
 }
 

@@ -31,7 +31,7 @@ pub use spent::{Row, Spent};
 ///   after they are called, so there a row is the time of calling; only the whole means something.
 /// - **FLOPs** are those of the matrix products, two for each multiplication with its addition, with every masked pair
 ///   of positions counted: the maps into and out of heads and neurons, scores, mixing, the unembedding. Norms, softmax,
-///   activation functions and sums are not counted.
+///   activation functions and sums are not counted; lags, kernels and experts are taken for plain attention and neurons.
 /// - **Bytes** are those of the values that flow through the points, each counted once: what a cache of all of them would
 ///   hold, not what the allocator held. Fused attention has no scores to count.
 /// - **Resident** is how far the process' memory lay above that at the start of the run (Linux; LibTorch counts no

@@ -36,7 +36,7 @@ pub fn evaluate(model: &Leviathan, text: &Text, windows: Option<usize>, host: &d
         host.progress((done * ROWS + some.len()) as u64, starts.len() as u64);
     }
     let nats_per_token = sum / starts.len() as f64;
-    let bits_per_character = nats_per_token / std::f64::consts::LN_2 / text.characters_per_token;
+    let bits_per_character = text.bits_per_character(nats_per_token);
     Ok(Evaluation { nats_per_token, bits_per_character, tokens: starts.len() * context })
 }
 

@@ -1,13 +1,12 @@
 //! A language model of this crate, as a `Model` that every tool works on, saved and loaded as safetensors.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arrakis_bench::{replace, write_tensors};
-use arrakis_core::{
-    Dims, Error as CoreError, HookPoint, Model, Output, Pass, Result as CoreResult, WeightPoint, unknown_weight,
-};
+use arrakis_core::{Dims, Error as CoreError, HookPoint, Model, Output, Pass, Result as CoreResult, WeightPoint};
 use arrakis_models::{Checkpoint, LoadOptions, Tokenizer};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
@@ -95,15 +94,13 @@ impl Leviathan {
         let layout = Arc::new(Layout::of(&config));
         let flat = Tensor::f_zeros([1, layout.count()], (options.kind, options.device))?;
         let parameters = Parameters::of(layout, flat)?;
-        let known = weights::list(&config, &parameters);
-        let tensor = |weight: &WeightPoint| stored.iter().find(|(name, _)| *name == weight.to_string());
-        for weight in &known {
-            let (_, value) = tensor(weight).ok_or_else(|| damaged(format!("it has no tensor `{weight}`")))?;
-            weights::set(&config, &parameters, *weight, value)
-                .unwrap_or_else(|| Err(unknown_weight(&weight.to_string(), &known)))?;
+        let mut stored: BTreeMap<&str, &Tensor> = stored.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        for weight in weights::list(&config, &parameters.layout) {
+            let value = stored.remove(weight.to_string().as_str());
+            let value = value.ok_or_else(|| damaged(format!("it has no tensor `{weight}`")))?;
+            weights::set(&config, &parameters, weight, value)?;
         }
-        let names: Vec<String> = known.iter().map(ToString::to_string).collect();
-        if let Some((left, _)) = stored.iter().find(|(name, _)| !names.contains(name)) {
+        if let Some(left) = stored.keys().next() {
             return Err(damaged(format!("tensor `{left}` is of no part of the model that its config describes")));
         }
         Ok(Self::of(&config, parameters, vocabulary.map(Arc::new)))
@@ -152,14 +149,7 @@ impl Leviathan {
 
 /// Writes a text file, whole or not at all.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
-    replace(path, |temporary| {
-        fs::write(temporary, text).map_err(|source| arrakis_bench::Error::File {
-            verb: "write",
-            path: path.to_owned(),
-            source,
-        })
-    })?;
-    Ok(())
+    replace(path, |temporary| fs::write(temporary, text).map_err(Error::file("write", path)))
 }
 
 impl Model for Leviathan {
@@ -189,12 +179,11 @@ impl Model for Leviathan {
     }
 
     fn weights(&self) -> Vec<WeightPoint> {
-        weights::list(&self.network.config, &self.network.parameters)
+        weights::list(&self.network.config, &self.network.parameters.layout)
     }
 
     fn weight(&self, weight: WeightPoint) -> CoreResult<Tensor> {
-        weights::get(&self.network.config, &self.network.parameters, weight, 0)
-            .unwrap_or_else(|| Err(unknown_weight(&weight.to_string(), &self.weights())))
+        weights::get(&self.network.config, &self.network.parameters, weight)
     }
 
     fn with_weights(&self, edits: Vec<(WeightPoint, Tensor)>) -> CoreResult<Box<dyn Model>> {
@@ -202,8 +191,7 @@ impl Model for Leviathan {
         let layout = Arc::clone(&self.network.parameters.layout);
         let parameters = Parameters::of(layout, self.network.parameters.flat.f_detach_copy()?)?;
         for (weight, value) in edits {
-            weights::set(config, &parameters, weight, &value)
-                .unwrap_or_else(|| Err(unknown_weight(&weight.to_string(), &self.weights())))?;
+            weights::set(config, &parameters, weight, &value)?;
         }
         Ok(Box::new(Self::of(config, parameters, self.vocabulary.clone())))
     }
@@ -237,5 +225,10 @@ impl Model for Leviathan {
         bytes.f_copy_data_u8(&mut buffer, bytes.numel())?;
         hasher.update(&buffer);
         Ok(self.digest.get_or_init(|| hasher.finalize().to_hex().to_string()).clone())
+    }
+
+    fn tokenizer_digest(&self) -> CoreResult<Option<String>> {
+        let digest = |vocabulary: &Arc<Vocabulary>| blake3::hash(vocabulary.json.as_bytes()).to_hex().to_string();
+        Ok(self.vocabulary.as_ref().map(digest))
     }
 }

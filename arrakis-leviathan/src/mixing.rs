@@ -179,6 +179,7 @@ fn involve(
     let (heads, d_head, place) = (around.heads(), around.d_head(), around.place);
     let normalized = reader.norm(resid_pre, Role::Norm1, (Site::LN1_SCALE, Site::LN1_NORMALIZED), tap)?.0;
     let inward = linear(&normalized, reader.get(Role::Inward)?, Some(reader.get(Role::InwardBias)?))?;
+    tap.passed(Site::V);
     let shape = [place.batch, place.len, heads];
     let v = inward.f_narrow(2, 0, heads * d_head)?.f_view(&[&shape[..], &[d_head]].concat()[..])?;
     let v = tap.at(Site::V, v)?;
@@ -217,18 +218,21 @@ fn projected(
                        `hook_k_input`, `hook_v_input` or `hook_attn_in` in its place";
             return Err(Error::Edit { point: tap.point(site), why: why.into() });
         }
-        let thirds = inputs.iter().enumerate().map(|(third, input)| -> Result<Tensor> {
+        let (weight, bias) = (reader.single(weight)?, reader.single(bias)?);
+        let third = |place: i64, input: &Tensor| -> Result<Tensor> {
             let input = reader.plain_norm(input, Role::Norm1)?;
             let width = heads * d_head;
-            let weight = reader.single(weight)?.f_narrow(1, third as i64 * width, width)?;
-            let weight = weight.f_unflatten(1, [heads, d_head])?;
-            let bias = reader.single(bias)?.f_narrow(0, third as i64 * width, width)?.f_view([heads, d_head])?;
+            let weight = weight.f_narrow(1, place * width, width)?.f_unflatten(1, [heads, d_head])?;
+            let bias = bias.f_narrow(0, place * width, width)?.f_view([heads, d_head])?;
             Ok(Tensor::f_einsum("bphm,mhd->bphd", &[&input, &weight], None::<i64>)?.f_add(&bias)?)
-        });
-        let mut thirds = thirds.collect::<Result<Vec<Tensor>>>()?.into_iter();
-        [(); 3].map(|()| thirds.next().unwrap_or_else(Tensor::new))
+        };
+        let [q, k, v] = &inputs;
+        let thirds = [third(0, q)?, third(1, k)?, third(2, v)?];
+        tap.passed(Site::V);
+        thirds
     } else {
         let inward = linear(&shared, weight, Some(bias))?;
+        tap.passed(Site::V);
         let inward = inward.f_view([place.batch, place.len, 3 * heads, d_head])?;
         if !tap.watches_any(&[Site::Q, Site::K]) {
             let v = tap.at(Site::V, inward.f_narrow(2, 2 * heads, heads)?)?;

@@ -88,14 +88,18 @@ impl Reader<'_> {
         tap: &mut Tap<'_>,
     ) -> Result<(Tensor, Option<Site>)> {
         if !tap.watches_any(&[scale, normalized]) {
-            return Ok((self.plain_norm(x, role)?, None));
+            let whole = self.plain_norm(x, role)?;
+            tap.passed(normalized);
+            return Ok((whole, None));
         }
         let (weight, bias) = self.norm_parts(role)?;
         let centred = x.f_sub(&x.f_mean_dim(-1, true, None::<Kind>)?)?;
         let (divisor, scale_edited) = tap.at_noting(scale, divisor(&centred)?)?;
         let (value, edited) = tap.at_noting(normalized, centred.f_div(&divisor)?)?;
         let edited = if edited { Some(normalized) } else { scale_edited.then_some(scale) };
-        Ok((weighted(&value, weight, bias)?, edited))
+        let whole = weighted(&value, weight, bias)?;
+        tap.passed(normalized);
+        Ok((whole, edited))
     }
 }
 

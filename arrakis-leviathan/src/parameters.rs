@@ -6,7 +6,7 @@ use arrakis_core::{Error, Result, Stream};
 use tch::{Kind, Tensor};
 
 use crate::Config;
-use crate::layout::{Layout, Role, Start};
+use crate::layout::{Layout, Parameter, Role, Start};
 
 /// The parameters of a stack of models: `[stack, …]` each, all of them views of one tensor.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Parameters {
     /// The parts of `flat` (`[stack, count]`), which share its memory.
     pub(crate) fn of(layout: Arc<Layout>, flat: Tensor) -> Result<Self> {
         let stack = flat.size()[0];
-        let part = |parameter: &crate::layout::Parameter| -> Result<Tensor> {
+        let part = |parameter: &Parameter| -> Result<Tensor> {
             let shape = [&[stack], &parameter.shape[..]].concat();
             Ok(flat.f_narrow(1, parameter.first, parameter.len())?.f_view(&shape[..])?)
         };

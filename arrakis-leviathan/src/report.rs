@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use arrakis_bench::hypothesis::{Comparison, Correction, Hypothesis, Samples};
+use arrakis_bench::hypothesis::{Comparison, Correction, Hypothesis, Samples, Summary};
 
 use crate::compare::{Contestant, Outcome};
 use crate::{Mixer, Result};
@@ -71,8 +71,8 @@ fn section(page: &mut String, outcomes: &[Outcome]) -> Result<()> {
             trained.parameters,
             trained.steps,
             1000.0 * outcome.seconds_per_step(),
-            spread(&trained.nats),
-            spread(&trained.bits_per_character),
+            spread(&trained.nats)?,
+            spread(&trained.bits_per_character)?,
         );
     }
     page.push('\n');
@@ -132,12 +132,7 @@ fn tests(page: &mut String, control: &Outcome, others: &[Outcome]) -> Result<()>
 }
 
 /// The mean, and the standard deviation where there are several.
-fn spread(values: &[f64]) -> String {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    if values.len() < 2 {
-        return format!("{mean:.4}");
-    }
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    format!("{mean:.4} ± {:.4}", variance.sqrt())
+fn spread(values: &[f64]) -> Result<String> {
+    let Summary { mean, deviation, .. } = Samples::new(values)?.summary();
+    Ok(deviation.map_or_else(|| format!("{mean:.4}"), |deviation| format!("{mean:.4} ± {deviation:.4}")))
 }

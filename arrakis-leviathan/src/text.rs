@@ -82,6 +82,11 @@ impl Text {
         }
     }
 
+    /// A loss in nats for each token as bits for each character of the validation part.
+    pub(crate) fn bits_per_character(&self, nats_per_token: f64) -> f64 {
+        nats_per_token / std::f64::consts::LN_2 / self.characters_per_token
+    }
+
     /// Windows of a step, `rows` for each seed, and the tokens that follow: twice `[seed * rows, context]`.
     ///
     /// A seed's windows depend on the seed and the step alone.

@@ -10,7 +10,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::Folder;
-use crate::metrics::Metrics;
+use crate::metrics::{Line, Metrics};
 use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::text::Text;
@@ -162,8 +162,7 @@ impl<'a> Trainer<'a> {
         let flattened = gradients.iter().map(|gradient| Ok(gradient.f_reshape([stack, -1])?));
         let gradient = Tensor::f_cat(&flattened.collect::<Result<Vec<Tensor>>>()?, 1)?;
         let losses: Vec<f64> = numbers(&losses)?;
-        let faulty = losses.iter().position(|loss| !loss.is_finite());
-        if let Some(model) = faulty {
+        if let Some(model) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(self.fault(&tokens, model)?);
         }
         let norms = numbers(&self.optimiser.step(&mut self.flat, &gradient, step, &self.training)?)?;
@@ -253,11 +252,11 @@ impl<'a> Trainer<'a> {
     }
 
     fn bits(&self, nats: &[f64]) -> Vec<f64> {
-        nats.iter().map(|nats| nats / std::f64::consts::LN_2 / self.text.characters_per_token).collect()
+        nats.iter().map(|nats| self.text.bits_per_character(*nats)).collect()
     }
 
-    fn metric(&self, losses: &[f64], judged: &[f64]) -> crate::metrics::Line {
-        crate::metrics::Line {
+    fn metric(&self, losses: &[f64], judged: &[f64]) -> Line {
+        Line {
             step: self.standing.step,
             seconds: self.standing.seconds,
             rate: self.training.rate_at(self.standing.step - 1),

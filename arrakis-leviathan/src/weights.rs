@@ -1,10 +1,10 @@
 //! Weights by TransformerLens' names: where each lies among the parameters, and how it is turned.
 
-use arrakis_core::{Error, Result, Weight, WeightPoint};
+use arrakis_core::{Error, Result, Weight, WeightPoint, unknown_weight};
 use tch::Tensor;
 
 use crate::config::{Config, Mixer};
-use crate::layout::Role;
+use crate::layout::{Layout, Role};
 use crate::parameters::Parameters;
 
 /// Weights of the lags of a diagonal lag matrix: `[head, lag]`.
@@ -121,64 +121,62 @@ fn place(config: &Config, weight: WeightPoint) -> Option<Place> {
 }
 
 /// Every weight that a model has.
-pub(crate) fn list(config: &Config, parameters: &Parameters) -> Vec<WeightPoint> {
+pub(crate) fn list(config: &Config, layout: &Layout) -> Vec<WeightPoint> {
     let (before, after) = GLOBAL.split_at(2);
     let blocks = (0..config.n_layers).flat_map(|layer| BLOCK.map(|weight| weight.at(layer)));
     let all = before.iter().map(|weight| weight.global()).chain(blocks);
     all.chain(after.iter().map(|weight| weight.global()))
-        .filter(|weight| stored(config, parameters, *weight, 0).is_some())
+        .filter(|weight| stored(config, layout, *weight).is_some())
         .collect()
 }
 
-/// The part of the parameters of one model of the stack that holds a weight, and how it is turned.
-fn stored(config: &Config, parameters: &Parameters, weight: WeightPoint, model: i64) -> Option<Result<(Tensor, Turn)>> {
-    let Place { role, part, turn } = place(config, weight)?;
-    parameters.layout.place(role, weight.layer)?;
-    let found = || -> Result<(Tensor, Turn)> {
-        let whole = parameters.get(role, weight.layer)?.f_select(0, model)?;
-        let part = match part {
-            Some((first, width)) => whole.f_narrow(-1, first, width)?,
-            None => whole,
-        };
-        Ok((part, turn))
-    };
-    Some(found())
+/// The place of a weight whose parameter the layout has.
+fn stored(config: &Config, layout: &Layout, weight: WeightPoint) -> Option<Place> {
+    place(config, weight).filter(|place| layout.place(place.role, weight.layer).is_some())
 }
 
-/// A weight of one model of the stack, turned; nothing if there is none of that name.
-pub(crate) fn get(config: &Config, parameters: &Parameters, weight: WeightPoint, model: i64) -> Option<Result<Tensor>> {
+/// The part of the parameters of the first model of the stack that holds a weight, and how it is turned.
+fn part(config: &Config, parameters: &Parameters, weight: WeightPoint) -> Result<(Tensor, Turn)> {
+    let layout = &parameters.layout;
+    let Place { role, part, turn } =
+        stored(config, layout, weight).ok_or_else(|| unknown_weight(&weight.to_string(), &list(config, layout)))?;
+    let whole = parameters.get(role, weight.layer)?.f_select(0, 0)?;
+    let part = match part {
+        Some((first, width)) => whole.f_narrow(-1, first, width)?,
+        None => whole,
+    };
+    Ok((part, turn))
+}
+
+/// A weight of the first model of the stack, turned; an error names the nearest if there is none of that name.
+pub(crate) fn get(config: &Config, parameters: &Parameters, weight: WeightPoint) -> Result<Tensor> {
     let heads = config.n_heads as i64;
-    Some(stored(config, parameters, weight, model)?.and_then(|(part, turn)| {
-        Ok(match turn {
-            Turn::None => part,
-            Turn::HeadsOut => part.f_unflatten(1, [heads, -1])?.f_permute([1, 0, 2])?,
-            Turn::HeadsIn => part.f_unflatten(0, [heads, -1])?,
-            Turn::Into => part.f_permute([1, 0, 2])?.f_flatten(1, 2)?,
-            Turn::Joined => part.f_flatten(0, 1)?,
-        })
-    }))
+    let (part, turn) = part(config, parameters, weight)?;
+    Ok(match turn {
+        Turn::None => part,
+        Turn::HeadsOut => part.f_unflatten(1, [heads, -1])?.f_permute([1, 0, 2])?,
+        Turn::HeadsIn => part.f_unflatten(0, [heads, -1])?,
+        Turn::Into => part.f_permute([1, 0, 2])?.f_flatten(1, 2)?,
+        Turn::Joined => part.f_flatten(0, 1)?,
+    })
 }
 
-/// Writes a weight of the first model over the old one; nothing if there is none of that name.
-pub(crate) fn set(config: &Config, parameters: &Parameters, weight: WeightPoint, value: &Tensor) -> Option<Result<()>> {
-    let wanted = match get(config, parameters, weight, 0)? {
-        Ok(wanted) => wanted.size(),
-        Err(error) => return Some(Err(error)),
-    };
+/// Writes a weight of the first model of the stack over the old one; errors as in [`get`].
+pub(crate) fn set(config: &Config, parameters: &Parameters, weight: WeightPoint, value: &Tensor) -> Result<()> {
+    let wanted = get(config, parameters, weight)?.size();
     if value.size() != wanted {
         let why = format!("shape {:?} where {wanted:?} is wanted", value.size());
-        return Some(Err(Error::Invalid { what: format!("weight `{weight}`"), why }));
+        return Err(Error::Invalid { what: format!("weight `{weight}`"), why });
     }
-    Some(stored(config, parameters, weight, 0)?.and_then(|(mut part, turn)| {
-        let _off = tch::no_grad_guard();
-        let turned = match turn {
-            Turn::None => value.shallow_clone(),
-            Turn::HeadsOut => value.f_permute([1, 0, 2])?.f_flatten(1, 2)?,
-            Turn::HeadsIn => value.f_flatten(0, 1)?,
-            Turn::Into => value.f_unflatten(1, [part.size()[0], -1])?.f_permute([1, 0, 2])?,
-            Turn::Joined => value.f_unflatten(0, [part.size()[0], -1])?,
-        };
-        part.f_copy_(&turned)?;
-        Ok(())
-    }))
+    let (mut part, turn) = part(config, parameters, weight)?;
+    let _off = tch::no_grad_guard();
+    let turned = match turn {
+        Turn::None => value.shallow_clone(),
+        Turn::HeadsOut => value.f_permute([1, 0, 2])?.f_flatten(1, 2)?,
+        Turn::HeadsIn => value.f_flatten(0, 1)?,
+        Turn::Into => value.f_unflatten(1, [part.size()[0], -1])?.f_permute([1, 0, 2])?,
+        Turn::Joined => value.f_unflatten(0, [part.size()[0], -1])?,
+    };
+    part.f_copy_(&turned)?;
+    Ok(())
 }

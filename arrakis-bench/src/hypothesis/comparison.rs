@@ -29,8 +29,12 @@ pub enum Test {
     },
     /// The permutation test of independent samples.
     Permutation(Arrangements),
+    /// The same of another statistic than the difference of means.
+    PermutationOf(Arrangements),
     /// The sign-flip test of paired samples.
     SignFlip(Arrangements),
+    /// The same of another statistic than the mean of the differences.
+    SignFlipOf(Arrangements),
 }
 
 /// What a test found.
@@ -99,21 +103,27 @@ impl Comparison {
     /// What was found, in words, with the numbers.
     #[must_use]
     pub fn verdict(&self) -> String {
-        let greater = match (self.alternative, self.test) {
-            (Alternative::Greater, _) => true,
-            (Alternative::Less, _) => false,
+        // Another statistic than the means need not be greater where the treatment is, nor 0 where nothing differs.
+        let (what, than, other) = match self.test {
+            Test::PermutationOf(_) | Test::SignFlipOf(_) => {
+                ("the statistic", "it would be without a difference", "other")
+            }
             // Ranks may say otherwise than means do.
-            (Alternative::TwoSided, Test::MannWhitney { .. }) => self.effect.size > 0.0,
-            (Alternative::TwoSided, _) => self.statistic > 0.0,
+            Test::MannWhitney { .. } => ("the treatment", "the control", side(self.effect.size)),
+            _ => ("the treatment", "the control", side(self.statistic)),
+        };
+        let which = match self.alternative {
+            Alternative::TwoSided => other,
+            Alternative::Greater => "greater",
+            Alternative::Less => "less",
         };
         let level = short(self.level);
-        let which = if greater { "greater" } else { "less" };
         let found = match (self.rejected(), self.alternative) {
-            (true, _) => format!("the treatment is {which} than the control at level {level}"),
+            (true, _) => format!("{what} is {which} than {than} at level {level}"),
             (false, Alternative::TwoSided) => {
                 format!("no difference is shown at level {level}, which does not show that there is none")
             }
-            (false, _) => format!("it is not shown at level {level} that the treatment is {which} than the control"),
+            (false, _) => format!("it is not shown at level {level} that {what} is {which} than {than}"),
         };
         let too_few = match self.least_p {
             Some(least) if least > self.level => {
@@ -147,8 +157,12 @@ impl Comparison {
             }
             Test::MannWhitney { exact: true } => format!("Mann-Whitney U = {statistic}, exact"),
             Test::MannWhitney { exact: false } => format!("Mann-Whitney U = {statistic}, by the normal distribution"),
-            Test::Permutation(arranged) => format!("permuted statistic = {statistic} among {arranged}"),
-            Test::SignFlip(arranged) => format!("statistic under sign flips = {statistic} among {arranged}"),
+            Test::Permutation(arranged) | Test::PermutationOf(arranged) => {
+                format!("permuted statistic = {statistic} among {arranged}")
+            }
+            Test::SignFlip(arranged) | Test::SignFlipOf(arranged) => {
+                format!("statistic under sign flips = {statistic} among {arranged}")
+            }
         }
     }
 
@@ -195,6 +209,10 @@ impl From<Comparison> for Answer {
     fn from(found: Comparison) -> Self {
         Self::from(&found)
     }
+}
+
+fn side(difference: f64) -> &'static str {
+    if difference > 0.0 { "greater" } else { "less" }
 }
 
 fn p_in_words(p: f64) -> String {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comparison::{Comparison, Found, Test};
 use super::mann_whitney::arrangements;
-use super::samples::{Samples, constant, differences, mean};
+use super::samples::{Samples, constant, differences, greatest, mean};
 use super::{Effect, Hypothesis, cohens_d, cohens_d_paired, invalid, rank_biserial};
 use crate::{Error, Result};
 
@@ -39,37 +39,40 @@ impl Hypothesis {
         // A shift changes no difference of means, and near 0 the sums keep their digits.
         let middle = mean(&[control.values(), treatment.values()].concat());
         let centred = |samples: &Samples| samples.values().iter().map(|value| value - middle).collect::<Vec<f64>>();
-        let (a, b) = (centred(control), centred(treatment));
-        let scale = a.iter().chain(&b).fold(0.0_f64, |most, value| most.max(value.abs()));
-        self.arranged(control, treatment, &[&a[..], &b].concat(), scale, &|a, b| mean(b) - mean(a))
+        let pooled = [centred(control), centred(treatment)].concat();
+        self.arranged(control, treatment, &pooled, Test::Permutation, &|a, b| mean(b) - mean(a))
     }
 
     /// As [`permutation`](Hypothesis::permutation), of another statistic of control and treatment.
+    ///
+    /// Statistics count as equal where they differ by no more than the rounding of numbers as great as the samples.
     pub fn permutation_of(
         &self,
         control: &Samples,
         treatment: &Samples,
         statistic: impl Fn(&[f64], &[f64]) -> f64,
     ) -> Result<Comparison> {
-        self.arranged(control, treatment, &[control.values(), treatment.values()].concat(), 0.0, &statistic)
+        let pooled = [control.values(), treatment.values()].concat();
+        self.arranged(control, treatment, &pooled, Test::PermutationOf, &statistic)
     }
 
     /// The sign-flip test of paired samples: is the distribution of the differences symmetric about 0?
     ///
     /// Counts or draws the signs of the differences as [`permutation`](Hypothesis::permutation) does its arrangements.
     pub fn sign_flip(&self, control: &Samples, treatment: &Samples) -> Result<Comparison> {
-        let scale = differences(control, treatment)?.scale();
-        self.flipped(control, treatment, scale, &mean)
+        self.flipped(control, treatment, Test::SignFlip, &mean)
     }
 
     /// As [`sign_flip`](Hypothesis::sign_flip), of another statistic of the differences than their mean.
+    ///
+    /// Statistics count as equal where they differ by no more than the rounding of numbers as great as the differences.
     pub fn sign_flip_of(
         &self,
         control: &Samples,
         treatment: &Samples,
         statistic: impl Fn(&[f64]) -> f64,
     ) -> Result<Comparison> {
-        self.flipped(control, treatment, 0.0, &statistic)
+        self.flipped(control, treatment, Test::SignFlipOf, &statistic)
     }
 
     fn arranged(
@@ -77,7 +80,7 @@ impl Hypothesis {
         control: &Samples,
         treatment: &Samples,
         pooled: &[f64],
-        scale: f64,
+        test: fn(Arrangements) -> Test,
         statistic: &dyn Fn(&[f64], &[f64]) -> f64,
     ) -> Result<Comparison> {
         self.check()?;
@@ -85,7 +88,7 @@ impl Hypothesis {
             return Err(Error::NoVariance { what: "the set of all samples".into() });
         }
         let of = |values: &[f64]| statistic(&values[..control.len()], &values[control.len()..]);
-        let mut tails = Tails::new(of(pooled), scale)?;
+        let mut tails = Tails::new(of(pooled), greatest(pooled))?;
         let ways = arrangements(control.len(), treatment.len());
         let arranged = if ways <= self.resamples as f64 {
             let mut chosen: Vec<usize> = (0..control.len()).collect();
@@ -118,19 +121,19 @@ impl Hypothesis {
             Arrangements::Drawn(self.resamples)
         };
         let effect = cohens_d(control, treatment).or_else(|_| rank_biserial(control, treatment))?;
-        Ok(self.compared(self.found(Test::Permutation(arranged), &tails, arranged, effect), control, treatment))
+        Ok(self.compared(self.found(test(arranged), &tails, arranged, effect), control, treatment))
     }
 
     fn flipped(
         &self,
         control: &Samples,
         treatment: &Samples,
-        scale: f64,
+        test: fn(Arrangements) -> Test,
         statistic: &dyn Fn(&[f64]) -> f64,
     ) -> Result<Comparison> {
         self.check()?;
         let apart = differences(control, treatment)?;
-        let mut tails = Tails::new(statistic(apart.values()), scale)?;
+        let mut tails = Tails::new(statistic(apart.values()), apart.scale())?;
         let mut flipped = apart.values().to_vec();
         let ways = 2.0_f64.powi(apart.len() as i32);
         let arranged = if ways <= self.resamples as f64 {
@@ -152,7 +155,7 @@ impl Hypothesis {
             Arrangements::Drawn(self.resamples)
         };
         let effect = cohens_d_paired(control, treatment)?;
-        Ok(self.compared(self.found(Test::SignFlip(arranged), &tails, arranged, effect), control, treatment))
+        Ok(self.compared(self.found(test(arranged), &tails, arranged, effect), control, treatment))
     }
 
     fn found(&self, test: Test, tails: &Tails, arranged: Arrangements, effect: Effect) -> Found {

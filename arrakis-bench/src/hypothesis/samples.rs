@@ -78,15 +78,15 @@ impl Samples {
 
     /// An error if the numbers differ by no more than the rounding of numbers as great as `scale`.
     pub(super) fn vary(&self, scale: f64, what: &str) -> Result<()> {
-        let (least, most) = range(&self.values);
+        let widen = |(least, most): (f64, f64), value: &f64| (least.min(*value), most.max(*value));
+        let (least, most) = self.values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), widen);
         let rounding = (10.0 * f64::EPSILON * scale).max(GREATEST.recip());
         if most - least <= rounding { Err(Error::NoVariance { what: what.into() }) } else { Ok(()) }
     }
 
     /// The greatest absolute number.
     pub(super) fn scale(&self) -> f64 {
-        let (least, most) = range(&self.values);
-        least.abs().max(most.abs())
+        greatest(&self.values)
     }
 
     pub(super) fn at_least(&self, needed: usize, what: &str) -> Result<()> {
@@ -117,9 +117,9 @@ pub(super) fn constant(values: &[f64]) -> bool {
     values.windows(2).all(|pair| pair[0] - pair[1] == 0.0)
 }
 
-pub(super) fn range(values: &[f64]) -> (f64, f64) {
-    let widen = |(least, most): (f64, f64), value: &f64| (least.min(*value), most.max(*value));
-    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), widen)
+/// The greatest absolute number; 0 of nothing.
+pub(super) fn greatest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
 /// The differences `treatment - control` of samples that belong together, at least two that are not all the same.

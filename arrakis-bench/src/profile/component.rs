@@ -37,6 +37,9 @@ pub(super) const WATCHED: &[Site] = &[
 /// The points that make attention go step by step.
 pub(super) const STEPS: &[Site] = &[Site::ATTN_SCORES, Site::PATTERN];
 
+/// Neurons, which a mixture of experts shows only where it computes all experts in place of those that are used.
+pub(super) const OF_EXPERTS: &[Site] = &[Site::MLP_PRE, Site::MLP_POST];
+
 /// What leads to `hook_attn_out` and would keep a model from leaving attention out where its output is given.
 pub(super) const WITHIN_ATTENTION: &[Site] = &[Site::ROT_Q, Site::ROT_K, Site::Z];
 /// The same of the MLP.

@@ -6,7 +6,7 @@ use arrakis_core::{Dims, HookPoint, Hooks, Input, Pass, Result, Site};
 use tch::{Kind, Tensor};
 
 use super::Spent;
-use super::component::{self, HOOKS, STEPS, WATCHED, WITHIN_ATTENTION, WITHIN_MLP, component};
+use super::component::{self, HOOKS, OF_EXPERTS, STEPS, WATCHED, WITHIN_ATTENTION, WITHIN_MLP, component};
 use super::process::{Clock, Memory};
 use super::spent::Ledger;
 
@@ -134,7 +134,8 @@ impl Hooks for Timed<'_> {
     fn watches(&self, point: HookPoint) -> bool {
         let site = &point.site;
         let left_out = (self.given[0].is_some() && WITHIN_ATTENTION.contains(site))
-            || (self.given[1].is_some() && WITHIN_MLP.contains(site));
+            || (self.given[1].is_some() && WITHIN_MLP.contains(site))
+            || (self.dims.others.contains_key("expert") && OF_EXPERTS.contains(site));
         let own = !left_out && (WATCHED.contains(site) || (STEPS.contains(site) && self.goes_by_steps(point.layer)));
         own || self.inner.watches(point)
     }

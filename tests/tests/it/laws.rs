@@ -37,7 +37,7 @@ pub(crate) fn rotates_alike(model: &Decoder, a: i64, b: i64) -> bool {
     }
 }
 
-pub(crate) fn prompt(model: &Decoder, name: &str, batch: i64, len: i64) -> Tokens {
+pub(crate) fn prompt(model: &dyn Model, name: &str, batch: i64, len: i64) -> Tokens {
     let mut stream = Stream::new(7, name);
     let vocab = model.dims().vocab as u64;
     let rows: Vec<Vec<i64>> =
@@ -56,7 +56,7 @@ pub(crate) fn assert_close(a: &Tensor, b: &Tensor, bound: f64, what: impl std::f
 
 /// Watches everything, and remembers where it was called.
 #[derive(Default)]
-pub(crate) struct Visits(pub(crate) Vec<HookPoint>);
+struct Visits(Vec<HookPoint>);
 
 impl Hooks for Visits {
     fn watches(&self, _: HookPoint) -> bool {
@@ -69,52 +69,73 @@ impl Hooks for Visits {
     }
 }
 
+/// The points declared are those visited, in order and of the shape they say.
+pub(crate) fn points_are_visited(model: &dyn Model) -> Result<()> {
+    let tokens = prompt(model, "points", 2, LEN);
+    let mut visits = Visits::default();
+    model.forward(Pass::tokens(tokens.ids(), &mut visits))?;
+    assert_eq!(visits.0, model.points());
+    let run = model.trace(&tokens).keep("*").run()?;
+    for (point, value) in run.cache.iter() {
+        assert_eq!(value.size(), point.shape(model.dims(), 2, LEN), "{point}");
+    }
+    Ok(())
+}
+
+/// An identity edit is bit equal, at each point and at all of them.
+pub(crate) fn identity_changes_nothing(model: &dyn Model) -> Result<()> {
+    let tokens = prompt(model, "identity", 2, LEN);
+    for point in model.points() {
+        let kept = model.trace(&tokens).keep(*point).run()?;
+        let edited = model.trace(&tokens).edit(*point, edit::identity()).run()?;
+        assert_equal(kept.logits()?, edited.logits()?, point);
+    }
+    let whole = model.trace(&tokens).keep("*").run()?;
+    let edited = model.trace(&tokens).edit("*", edit::identity()).keep("*").run()?;
+    for (point, value) in whole.cache.iter() {
+        assert_equal(value, &edited.cache[point], point);
+    }
+    Ok(())
+}
+
+/// A kept activation put in its own place is bit equal.
+pub(crate) fn replay_changes_nothing(model: &dyn Model) -> Result<()> {
+    let tokens = prompt(model, "replay", 2, LEN);
+    for point in model.points() {
+        let kept = model.trace(&tokens).keep(*point).run()?;
+        let replayed = model.trace(&tokens).edit(*point, edit::set(&kept.cache[*point])).run()?;
+        assert_equal(kept.logits()?, replayed.logits()?, point);
+    }
+    Ok(())
+}
+
+/// A run may stop at any layer, and go on from there to the same bits.
+pub(crate) fn halves_are_the_whole(model: &dyn Model) -> Result<()> {
+    let tokens = prompt(model, "halves", 2, LEN);
+    let whole = model.trace(&tokens).run()?;
+    for layer in 0..=model.dims().n_layers {
+        let half = model.trace(&tokens).stop_at(layer).run()?;
+        assert!(half.logits.is_none());
+        let rest = model.trace(&tokens).start_at(layer, &half.residual).run()?;
+        assert_equal(whole.logits()?, rest.logits()?, format!("layer {layer}"));
+    }
+    Ok(())
+}
+
 #[test]
 fn points_declared_are_points_visited_in_order_and_of_the_shape_they_say() {
-    let law = |model: &Decoder| {
-        let tokens = prompt(model, "points", 2, LEN);
-        let mut visits = Visits::default();
-        model.forward(Pass::tokens(tokens.ids(), &mut visits))?;
-        assert_eq!(visits.0, model.points());
-        let run = model.trace(&tokens).keep("*").run()?;
-        for (point, value) in run.cache.iter() {
-            assert_eq!(value.size(), point.shape(model.dims(), 2, LEN), "{point}");
-        }
-        Ok(())
-    };
-    everywhere(Kind::Float, law);
-    everywhere(Kind::BFloat16, law);
+    everywhere(Kind::Float, |model| points_are_visited(model));
+    everywhere(Kind::BFloat16, |model| points_are_visited(model));
 }
 
 #[test]
 fn an_identity_edit_is_bit_equal_at_every_point() {
-    everywhere(Kind::Float, |model| {
-        let tokens = prompt(model, "identity", 2, LEN);
-        for point in model.points() {
-            let kept = model.trace(&tokens).keep(*point).run()?;
-            let edited = model.trace(&tokens).edit(*point, edit::identity()).run()?;
-            assert_equal(kept.logits()?, edited.logits()?, point);
-        }
-        let whole = model.trace(&tokens).keep("*").run()?;
-        let edited = model.trace(&tokens).edit("*", edit::identity()).keep("*").run()?;
-        for (point, value) in whole.cache.iter() {
-            assert_equal(value, &edited.cache[point], point);
-        }
-        Ok(())
-    });
+    everywhere(Kind::Float, |model| identity_changes_nothing(model));
 }
 
 #[test]
 fn replaying_a_kept_activation_changes_nothing() {
-    everywhere(Kind::Float, |model| {
-        let tokens = prompt(model, "replay", 2, LEN);
-        for point in model.points() {
-            let kept = model.trace(&tokens).keep(*point).run()?;
-            let replayed = model.trace(&tokens).edit(*point, edit::set(&kept.cache[*point])).run()?;
-            assert_equal(kept.logits()?, replayed.logits()?, point);
-        }
-        Ok(())
-    });
+    everywhere(Kind::Float, |model| replay_changes_nothing(model));
 }
 
 #[test]
@@ -158,17 +179,7 @@ fn watching_changes_nothing_beyond_rounding() {
 
 #[test]
 fn a_run_may_stop_at_any_layer_and_go_on_from_there() {
-    everywhere(Kind::Float, |model| {
-        let tokens = prompt(model, "halves", 2, LEN);
-        let whole = model.trace(&tokens).run()?;
-        for layer in 0..=model.dims().n_layers {
-            let half = model.trace(&tokens).stop_at(layer).run()?;
-            assert!(half.logits.is_none());
-            let rest = model.trace(&tokens).start_at(layer, &half.residual).run()?;
-            assert_equal(whole.logits()?, rest.logits()?, format!("layer {layer}"));
-        }
-        Ok(())
-    });
+    everywhere(Kind::Float, |model| halves_are_the_whole(model));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use arrakis_tools::{Mlps, PathPatching};
 use tch::{Kind, Tensor};
 
 use crate::families::loaded;
-use crate::fixtures;
+use crate::leviathan::{self, causal_configs};
+use crate::{fixtures, laws};
 
 fn golden(name: &str) -> Decoder {
     loaded(&fixtures::root().join("tests/golden").join(name), Kind::Float)
@@ -116,6 +117,21 @@ fn every_folder_runs_as_it_does_without_a_profile() {
         folders += 1;
     }
     assert!(folders >= 9);
+}
+
+#[test]
+fn leviathan_of_every_kind_runs_as_it_does_without_a_profile() {
+    for config in causal_configs() {
+        let model = leviathan::model(&config, 3, Kind::Float);
+        let tokens = laws::prompt(&model, "profiled", 2, laws::LEN);
+        let plain = model.trace(&tokens).run().unwrap();
+        let mut profile = Profile::new();
+        let run = profile.run(&model, |model| model.trace(&tokens).run()).unwrap();
+        assert_eq!(run.logits().unwrap(), plain.logits().unwrap(), "{config:?}");
+        assert_whole(&profile);
+        let visits = ["norm", "q, k, v", "attention", "MLP out"].map(|component| of(&profile, component).visits);
+        assert_eq!(visits, [5, 2, 2, 2], "{config:?}");
+    }
 }
 
 #[test]

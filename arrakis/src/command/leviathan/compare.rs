@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arrakis_graph::Style;
 use arrakis_leviathan::compare::{self, Contestant, Outcome};
 use arrakis_leviathan::{FeedForward, Mixer, report};
@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::listener::Listener;
-use super::options::{Schedule, Shape};
+use super::options::Setting;
 use crate::command::console::Console;
 use crate::command::options::Options;
 use crate::process;
@@ -28,27 +28,20 @@ pub(super) struct Arguments {
     #[arg(long)]
     equal_time: bool,
     #[command(flatten)]
-    shape: Shape,
-    #[command(flatten)]
-    schedule: Schedule,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    setting: Setting,
 }
 
 impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
-        options.check_trains()?;
-        let text = self.schedule.read()?;
-        let training = self.schedule.training(options.seed());
+        let (text, training) = self.setting.read(options)?;
         let contestants = self.models.iter().map(|name| {
             let (mixer, feed_forward) = parts(name)?;
-            let config = self.shape.config(mixer, feed_forward, &text)?;
+            let config = self.setting.config(mixer, feed_forward, &text)?;
             Ok(Contestant { name: name.clone(), config, training: training.clone() })
         });
         let contestants = contestants.collect::<Result<Vec<Contestant>>>()?;
         process::catch_interrupt();
-        let (text, listener) = ((&text, self.schedule.text.as_path()), Listener(console));
+        let (text, listener) = ((&text, self.setting.path()), Listener(console));
         let outcomes = compare::compare(&contestants, text, &self.out.join("equal-size"), &listener)?;
         let timed = if self.equal_time {
             let contestants = compare::at_equal_time(&contestants, &outcomes);
@@ -57,7 +50,7 @@ impl Arguments {
             None
         };
         let report = self.write(&contestants, &outcomes, timed.as_deref())?;
-        if self.json {
+        if self.setting.json {
             let listed = |outcomes: &[Outcome]| -> Vec<Value> {
                 outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained })).collect()
             };
@@ -76,11 +69,7 @@ impl Arguments {
         let report = report(contestants, outcomes, timed, Path::new("curves.svg"))?;
         let path = self.out.join("report.md");
         arrakis_bench::replace(&path, |temporary| {
-            fs::write(temporary, &report).map_err(|source| arrakis_bench::Error::File {
-                verb: "write",
-                path: path.clone(),
-                source,
-            })
+            fs::write(temporary, &report).with_context(|| format!("cannot write `{}`", path.display()))
         })?;
         Ok(report)
     }

@@ -1,14 +1,27 @@
 //! What a model to be trained is, and how it is trained, as options.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use arrakis_leviathan::{Config, Cut, FeedForward, Mixer, Positions, Text, Training};
 use clap::Args;
 
+use crate::command::options::Options;
+
+#[derive(Debug, Args)]
+pub(super) struct Setting {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    schedule: Schedule,
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub(super) struct Shape {
+struct Shape {
     /// Blocks
     #[arg(long, default_value_t = 2, value_name = "N")]
     layers: usize,
@@ -34,10 +47,10 @@ pub(super) struct Shape {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Training")]
-pub(super) struct Schedule {
+struct Schedule {
     /// The text; nine tenths are trained on, the rest is what models are judged by
     #[arg(long, value_name = "FILE")]
-    pub(super) text: PathBuf,
+    text: PathBuf,
     /// `characters`, or `bpe:SIZE`
     #[arg(long, default_value_t = Cut::Characters)]
     cut: Cut,
@@ -76,33 +89,40 @@ pub(super) struct Schedule {
     patience: Option<u64>,
 }
 
-impl Shape {
+impl Setting {
+    /// The text, cut into tokens, and how models are trained on it.
+    pub(super) fn read(&self, options: &Options) -> Result<(Text, Training)> {
+        options.check_trains()?;
+        Ok((Text::read(self.path(), self.schedule.cut)?, self.schedule.training(options.seed())))
+    }
+
+    /// The file of the text.
+    pub(super) fn path(&self) -> &Path {
+        &self.schedule.text
+    }
+
     /// The model of a mixer and a feed-forward for a text.
     pub(super) fn config(&self, mixer: Mixer, feed_forward: FeedForward, text: &Text) -> Result<Config> {
+        let shape = &self.shape;
         let config = Config {
-            n_layers: self.layers,
-            n_heads: self.heads,
-            d_model: self.d_model,
-            d_mlp: self.d_mlp.unwrap_or(1),
+            n_layers: shape.layers,
+            n_heads: shape.heads,
+            d_model: shape.d_model,
+            d_mlp: shape.d_mlp.unwrap_or(1),
             vocab: text.vocabulary.len(),
-            context: self.context,
-            positions: self.positions.with(mixer),
+            context: shape.context,
+            positions: shape.positions.with(mixer),
             mixer,
             feed_forward,
         };
         config.check()?;
-        Ok(if self.d_mlp.is_some() { config } else { config.fitted(self.parameters)? })
+        Ok(if shape.d_mlp.is_some() { config } else { config.fitted(shape.parameters)? })
     }
 }
 
 impl Schedule {
-    /// The text, cut into tokens.
-    pub(super) fn read(&self) -> Result<Text> {
-        Ok(Text::read(&self.text, self.cut)?)
-    }
-
     /// The training; seeds go on from `seed`.
-    pub(super) fn training(&self, seed: u64) -> Training {
+    fn training(&self, seed: u64) -> Training {
         Training {
             seeds: (0..u64::from(self.seeds)).map(|place| seed.wrapping_add(place)).collect(),
             steps: self.steps,

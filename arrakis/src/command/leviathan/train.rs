@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_leviathan::{FeedForward, Folder, Mixer, Trainer};
+use arrakis_leviathan::{Error, FeedForward, Folder, Mixer, Trainer};
 use clap::Args;
 use serde_json::json;
 
 use super::listener::Listener;
-use super::options::{Schedule, Shape};
+use super::options::Setting;
 use crate::command::console::Console;
 use crate::command::options::Options;
 use crate::process;
@@ -25,26 +25,19 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "dense")]
     feed_forward: FeedForward,
     #[command(flatten)]
-    shape: Shape,
-    #[command(flatten)]
-    schedule: Schedule,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    setting: Setting,
 }
 
 impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
-        options.check_trains()?;
-        let text = self.schedule.read()?;
-        let config = self.shape.config(self.mixer, self.feed_forward, &text)?;
-        let training = self.schedule.training(options.seed());
-        let mut trainer = Trainer::new(&config, &training, &text, &self.schedule.text)?;
+        let (text, training) = self.setting.read(options)?;
+        let config = self.setting.config(self.mixer, self.feed_forward, &text)?;
+        let mut trainer = Trainer::new(&config, &training, &text, self.setting.path())?;
         let folder = Folder::open(&self.out)?;
         process::catch_interrupt();
         console.tell(format_args!("{}, {} parameters\n", self.mixer, config.parameters()))?;
         let trained = trainer.run(&folder, &Listener(console));
-        if trained.as_ref().is_err_and(|error| error.to_string() == "cancelled") {
+        if matches!(trained, Err(Error::Core(arrakis_core::Error::Cancelled))) {
             console.tell(format_args!(
                 "stopped at step {}; the same command goes on from `{}`\n",
                 trainer.steps(),
@@ -52,7 +45,7 @@ impl Arguments {
             ))?;
         }
         let trained = trained?;
-        if self.json {
+        if self.setting.json {
             return Ok(console.json(&json!({ "folder": self.out, "config": config, "trained": trained }))?);
         }
         let seeds = trained.seeds.iter().zip(trained.nats.iter().zip(&trained.bits_per_character));

@@ -1,22 +1,13 @@
 //! Models of every mixer and feed-forward: the laws of hooks and caches, files, tools.
 
-use arrakis_core::{Context, Model, ModelExt, Pass, PosSlice, Result, Site, Stream, Tokens, Tool, Weight, edit};
+use arrakis_core::{Context, Model, ModelExt, PosSlice, Result, Site, Stream, Tokens, Tool, Weight, edit};
 use arrakis_leviathan::{Config, FeedForward, Lags, Leviathan, Mixer, Positions, sites, weights};
 use arrakis_models::{Generation, LoadOptions, Sampling};
 use tch::{Device, Kind, Tensor};
 
 use super::{causal_configs, config, correlation, model};
 use crate::fixtures::greatest;
-use crate::laws::{Visits, assert_close, assert_equal};
-
-const LEN: i64 = 8;
-
-fn prompt(model: &Leviathan, name: &str, batch: i64, len: i64) -> Tokens {
-    let mut stream = Stream::new(7, name);
-    let vocab = model.dims().vocab as u64;
-    let row = |stream: &mut Stream| (0..len).map(|_| stream.below(vocab) as i64).collect();
-    Tokens::from_rows(&(0..batch).map(|_| row(&mut stream)).collect::<Vec<Vec<i64>>>()).unwrap()
-}
+use crate::laws::{self, LEN, assert_close, assert_equal, prompt};
 
 /// Runs a law on every causal configuration, naming the one that breaks it.
 fn everywhere(kind: Kind, law: impl Fn(&Leviathan) -> Result<()>) {
@@ -30,33 +21,20 @@ fn everywhere(kind: Kind, law: impl Fn(&Leviathan) -> Result<()>) {
 
 #[test]
 fn points_are_visited_in_order_and_of_their_shapes() {
-    let law = |model: &Leviathan| {
-        let tokens = prompt(model, "points", 2, LEN);
-        let mut visits = Visits::default();
-        model.forward(Pass::tokens(tokens.ids(), &mut visits))?;
-        assert_eq!(visits.0, model.points());
-        let run = model.trace(&tokens).keep("*").run()?;
-        for (point, value) in run.cache.iter() {
-            assert_eq!(value.size(), point.shape(model.dims(), 2, LEN), "{point}");
-        }
-        Ok(())
-    };
-    everywhere(Kind::Float, law);
-    law(&model(&config(Mixer::Original), 3, Kind::Float)).unwrap();
+    everywhere(Kind::Float, |model| laws::points_are_visited(model));
+    laws::points_are_visited(&model(&config(Mixer::Original), 3, Kind::Float)).unwrap();
 }
 
 #[test]
 fn an_identity_edit_is_bit_equal_and_watching_is_rounding() {
     everywhere(Kind::Double, |model| {
-        let tokens = prompt(model, "identity", 2, LEN);
+        laws::identity_changes_nothing(model)?;
+        laws::replay_changes_nothing(model)?;
+        let tokens = prompt(model, "watching", 2, LEN);
         let plain = model.trace(&tokens).run()?;
         for point in model.points() {
             let kept = model.trace(&tokens).keep(*point).run()?;
-            let edited = model.trace(&tokens).edit(*point, edit::identity()).run()?;
-            assert_equal(kept.logits()?, edited.logits()?, point);
             assert_close(kept.logits()?, plain.logits()?, 1e-12, format!("watching {point}"));
-            let replayed = model.trace(&tokens).edit(*point, edit::set(&kept.cache[*point])).run()?;
-            assert_equal(kept.logits()?, replayed.logits()?, format!("replayed {point}"));
         }
         let watched = model.trace(&tokens).keep("*").run()?;
         assert_close(watched.logits()?, plain.logits()?, 1e-12, "everything watched");
@@ -110,12 +88,8 @@ fn one_lag_is_attention_bit_for_bit() {
         let leviathan = Leviathan::new(&config(correlation(1, lags)), 5).unwrap();
         let tokens = prompt(&attention, "one lag", 2, LEN);
         let run = |model: &Leviathan| model.trace(&tokens).run().unwrap().logits.unwrap();
-        assert_equal(&run(&attention), &run(&leviathan), lags_name(lags));
+        assert_equal(&run(&attention), &run(&leviathan), format!("{lags:?}"));
     }
-}
-
-fn lags_name(lags: Lags) -> String {
-    format!("{lags:?}")
 }
 
 #[test]
@@ -157,13 +131,8 @@ fn cached_padded_and_batched_passes_are_the_whole_pass() {
 #[test]
 fn a_run_stops_and_goes_on_and_gradients_are_finite_differences() {
     everywhere(Kind::Double, |model| {
-        let tokens = prompt(model, "halves", 2, LEN);
-        let whole = model.trace(&tokens).run()?;
-        for layer in 0..=2 {
-            let half = model.trace(&tokens).stop_at(layer).run()?;
-            let rest = model.trace(&tokens).start_at(layer, &half.residual).run()?;
-            assert_equal(whole.logits()?, rest.logits()?, format!("layer {layer}"));
-        }
+        laws::halves_are_the_whole(model)?;
+        let tokens = prompt(model, "gradients", 2, LEN);
         let metric = |logits: &Tensor| Ok(logits.select(1, -1).select(1, 5).sum(Kind::Double));
         let mut sites = vec![Site::RESID_PRE, Site::V, Site::Z, Site::MLP_POST];
         match model.config().mixer {

@@ -1,6 +1,7 @@
 //! Training: schedule, optimiser, resuming, experts, and what cannot be trained on.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use arrakis_core::{Host, Model, Silent};
@@ -194,6 +195,7 @@ fn texts_and_trainings_that_make_no_sense_are_refused_by_name() {
 #[test]
 fn characters_and_pairs_read_back_what_they_cut() {
     let words = "the cat sat on the mat, the cat said; \u{e9}t\u{e9} and snow \u{2603}.\n\n".repeat(30);
+    let mut digests = BTreeSet::new();
     for cut in [Cut::Characters, Cut::Bpe(300)] {
         let text = Text::of(Path::new(PATH), &words, cut).unwrap();
         let vocabulary = &text.vocabulary;
@@ -206,6 +208,7 @@ fn characters_and_pairs_read_back_what_they_cut() {
         let model = Leviathan::load(&folder.model(&options, 1).to_string_lossy(), &LoadOptions::default()).unwrap();
         assert_eq!(model.decode(&ids).unwrap(), words, "{cut}");
         assert_eq!(model.encode(&words).unwrap(), ids, "{cut}");
+        digests.insert(model.tokenizer_digest().unwrap().expect("it reads texts"));
         assert_eq!(cut.to_string().parse::<Cut>().unwrap(), cut);
         match cut {
             Cut::Characters => {
@@ -215,4 +218,5 @@ fn characters_and_pairs_read_back_what_they_cut() {
             Cut::Bpe(_) => assert!(text.characters_per_token > 2.0),
         }
     }
+    assert_eq!(digests.len(), 2, "runs tell tokenizers apart");
 }

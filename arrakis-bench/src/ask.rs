@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use arrakis_core::{Answer, Context, Host, SweepPlan, Tool, tool};
+use arrakis_core::{Answer, Context, Host, SweepPlan, Tool, ToolEntry, tool};
 use serde_json::Value;
 
 use crate::conduct::guarded;
+use crate::journal::Event;
 use crate::running::digest_of_answer;
 use crate::{Asked, Bench, Call, Error, Result, Status, Subject, json, parameters};
 
@@ -16,7 +17,9 @@ impl Bench<'_> {
     where
         T::Output: Clone,
     {
-        let subject = Subject::tool(T::NAME, json::to_value(tool)?);
+        let parameters = json::to_value(tool)?;
+        let files = ToolEntry::of::<T>("").files(&parameters)?;
+        let subject = Subject::tool(T::NAME, parameters).files(files);
         let subject = match arrakis_core::tool(T::NAME) {
             Ok(entry) => subject.owner(entry.owner()),
             Err(_) => subject,
@@ -36,7 +39,7 @@ impl Bench<'_> {
     pub fn ask(&self, name: &str, parameters: Value) -> Result<Asked<Answer>> {
         let tool = tool(name)?;
         let parameters = parameters::complete(tool, parameters)?;
-        let subject = Subject::tool(name, parameters.clone()).owner(tool.owner());
+        let subject = Subject::tool(name, parameters.clone()).owner(tool.owner()).files(tool.files(&parameters)?);
         if self.running.is_none()
             && let Some(reused) = self.recalled(&subject, |log, record| log.answer(&record.id))?
         {
@@ -75,12 +78,18 @@ impl Bench<'_> {
             });
         };
         let mut record = self.record(&subject)?;
+        running.inherit(&record)?;
         let start = Instant::now();
         let outcome = guarded(&subject.name, || Ok(ask(&self.context())?));
         let seconds = start.elapsed().as_secs_f64();
         let digest = outcome.as_ref().ok().map(|value| digest_of_answer(&answer(value))).transpose()?;
         let error = outcome.as_ref().err().map(ToString::to_string);
-        running.called(Call { tool: subject.name, parameters: subject.parameters, digest, error, seconds })?;
+        let (tool, parameters) = (subject.name.clone(), subject.parameters.clone());
+        running.add(Event::Call(Call { tool, parameters, digest, error, seconds }))?;
+        if outcome.is_ok() {
+            record.wrote = subject.written()?;
+            running.inherit(&record)?;
+        }
         (record.status, record.seconds) = (Status::Completed, Some(seconds));
         outcome.map(|answer| Asked { answer, record, folder: None, reused: false })
     }

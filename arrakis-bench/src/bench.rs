@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use arrakis_core::{Context, Draw, Host, Model, Silent};
 
+use crate::hypothesis::Hypothesis;
 use crate::running::Running;
 use crate::{Log, Record};
 
@@ -165,6 +166,16 @@ impl<'a> Bench<'a> {
     /// The same bench, recording in a run at work.
     pub(crate) fn within(&self, running: Rc<Running<'a>>) -> Self {
         Self { running: Some(running), ..self.clone() }
+    }
+
+    /// How hypotheses are tested on this bench: by default, with random choices that follow from its seed.
+    ///
+    /// The seed of the test comes from the stream `hypothesis`, which a run at work records.
+    #[must_use]
+    pub fn hypothesis(&self) -> Hypothesis {
+        // JSON readers take whole numbers for doubles.
+        let seed = self.stream("hypothesis").below(1 << 53);
+        Hypothesis { seed, ..Hypothesis::default() }
     }
 
     /// What a tool works with on this bench; random streams that it opens are recorded in the run at work.

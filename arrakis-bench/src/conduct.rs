@@ -2,15 +2,18 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use arrakis_core::{Answer, Host, Stream};
+use arrakis_core::{Answer, Host, Stream, without_backtrace};
 use serde::Serialize;
 use tch::Tensor;
 
+use crate::journal::Event;
 use crate::running::Running;
-use crate::{Asked, Bench, Error, Log, Metric, Note, Outcome, Record, Result, Subject, git, json};
+use crate::{Asked, Bench, Error, Log, Metric, Note, Outcome, Record, Result, Subject, git, json, outside};
 
 impl<'a> Bench<'a> {
     /// Conducts a run of `subject`: `work` is given a bench that records in it.
@@ -47,17 +50,39 @@ impl<'a> Bench<'a> {
             if let Some(source) = &subject.source {
                 running.source(source)?;
             }
-            work(&bench)
+            let value = work(&bench)?;
+            subject.written()?.into_iter().try_for_each(|(path, file)| running.wrote(path, file))?;
+            Ok(value)
         });
-        let (answer, record) = running.end(outcome, start.elapsed())?;
+        let ended = running.end(outcome, start.elapsed());
+        if let Some(whole) = &self.running {
+            whole.inherit(&running.record())?;
+        }
+        let (answer, record) = ended?;
         Ok(Asked { answer, record, folder, reused: false })
     }
 
     /// The completed run that can stand for one of `subject`, if this bench [reuses](Self::reuse) runs and has one.
+    ///
+    /// None can where a file that it read or wrote is another now, or where this program has no digest; the host is told.
     pub fn reusable(&self, subject: &Subject) -> Result<Option<Record>> {
-        match self.log() {
-            Some(log) if self.reuse => log.completed(&self.record(subject)?.key),
-            _ => Ok(None),
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        let Some(log) = self.log().filter(|_| self.reuse) else { return Ok(None) };
+        let wanted = self.record(subject)?;
+        if wanted.environment.executable.is_none() {
+            if !TOLD.swap(true, Ordering::Relaxed) {
+                self.listener()
+                    .log("no run is reused: the file of this program cannot be read, so that its code is unknown");
+            }
+            return Ok(None);
+        }
+        let Some(record) = log.completed(&wanted.key)? else { return Ok(None) };
+        match record.same_read().and_then(|()| record.same_wrote()) {
+            Ok(()) => Ok(Some(record)),
+            Err(error) => {
+                self.listener().log(&format!("not reused: {error}"));
+                Ok(None)
+            }
         }
     }
 
@@ -70,6 +95,9 @@ impl<'a> Bench<'a> {
         let (Some(log), Some(record)) = (self.log(), self.reusable(subject)?) else { return Ok(None) };
         match read(log, &record) {
             Ok(answer) => {
+                if let Some(whole) = &self.running {
+                    whole.inherit(&record)?;
+                }
                 let folder = Some(log.run_folder(&record.id));
                 Ok(Some(Asked { answer, record, folder, reused: true }))
             }
@@ -100,35 +128,47 @@ impl<'a> Bench<'a> {
     /// Writes a free text about the run.
     pub fn note(&self, text: impl Into<String>) -> Result<()> {
         let note = Note::new(text);
-        self.at_work("note")?.note(|record| record.notes.push(note))
+        self.at_work("note")?.add(Event::Note(note))
     }
 
     /// Marks the run with a word to find it by.
     pub fn tag(&self, tag: impl Into<String>) -> Result<()> {
         let tag = tag.into();
         crate::edit::check_tag(&tag)?;
-        self.at_work("tag")?.note(|record| {
-            if !record.tags.contains(&tag) {
-                record.tags.push(tag);
-            }
-        })
+        self.at_work("tag")?.add(Event::Tag(tag))
     }
 
     /// Stores a tensor as `<name>.safetensors`; one that is stored again under its name replaces the first.
+    ///
+    /// Tensors, files and pictures share the names of the run's files: an error where another of them has the name.
     pub fn tensor(&self, name: &str, tensor: &Tensor) -> Result<()> {
         self.at_work("tensor")?.tensor(name, tensor)
     }
 
-    /// Stores a file of the run's own, a table of another program, say.
+    /// Stores a file of the run's own, a table of another program, say; one that is stored again replaces the first.
     pub fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.at_work("file")?.file(name, bytes)
     }
 
-    /// Stores a picture, its name ending with its form: `heads.svg`.
+    /// Stores a picture, its name ending with its form, `heads.svg`; one that is stored again replaces the first.
     pub fn picture(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let running = self.at_work("picture")?;
-        running.file(name, bytes)?;
-        running.picture(name)
+        self.at_work("picture")?.picture(name, bytes)
+    }
+
+    /// Remembers a file outside the log that the run reads: where it is another, the run is not reused, and not done again.
+    ///
+    /// Files that the parameters of tools name are remembered by themselves.
+    pub fn reads(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let file = outside::file(path).map_err(Error::file("read", path))?;
+        self.at_work("file that is read")?.read(outside::name(path)?, file)
+    }
+
+    /// Remembers a file outside the log that the run has written: the run is reused while that is what it was.
+    pub fn wrote(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let file = outside::file(path).map_err(Error::file("read", path))?;
+        self.at_work("file that was written")?.wrote(outside::name(path)?, file)
     }
 
     /// Stores the result of the run, of any type; NaN and infinities survive as strings.
@@ -178,11 +218,7 @@ pub(crate) fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result
 fn message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
-        // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
-        (_, Some(text)) => {
-            let cut = |text: &str, mark: &str| text.split(mark).next().unwrap_or_default().to_owned();
-            cut(&cut(text, "\nException raised"), "\\nException raised")
-        }
+        (_, Some(text)) => without_backtrace(text).to_owned(),
         _ => "it did not say why".to_owned(),
     }
 }

@@ -62,7 +62,11 @@ impl Log {
         let (a, b) = (self.get(a)?, self.get(b)?);
         let mut diff = Diff {
             code: self.code(&a, &b)?,
-            asked: changes(&a, &b, &["what", "name", "owner", "version", "parameters", "seed", "model", "plugins"])?,
+            asked: changes(
+                &a,
+                &b,
+                &["what", "name", "owner", "version", "parameters", "seed", "model", "plugins", "read", "wrote"],
+            )?,
             environment: environment(&a, &b)?,
             results: Vec::new(),
             metrics: self.compare_metrics(&a, &b, tolerance)?,
@@ -143,13 +147,26 @@ impl Log {
             for metric in self.metrics(&record.id)? {
                 let steps = metrics.entry(metric.name).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(steps) = steps {
-                    steps.insert(format!("step {}", metric.step), arrakis_core::number::to_value(metric.value));
+                    steps.insert(place_of(metric.step, steps), arrakis_core::number::to_value(metric.value));
                 }
             }
             Ok(Value::Object(metrics))
         };
         Ok(compare_json(&json(a)?, &json(b)?, tolerance))
     }
+}
+
+/// What a value of a metric is called: by its step, and by its place among the values of that step from the second on.
+fn place_of(step: u64, known: &Map<String, Value>) -> String {
+    let name = |place: usize| match place {
+        1 => format!("step {step}"),
+        place => format!("step {step}, value {place}"),
+    };
+    let mut place = 1;
+    while known.contains_key(&name(place)) {
+        place += 1;
+    }
+    name(place)
 }
 
 /// The calls of two runs that are not the same question with the same answer, to the bit.

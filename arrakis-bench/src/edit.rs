@@ -6,7 +6,7 @@ use std::path::Path;
 use arrakis_core::Error as CoreError;
 
 use crate::environment::digest_of_file;
-use crate::{Error, FORMAT, FileRecord, Log, Note, Outcome, Record, Result, seal, writing};
+use crate::{Error, FORMAT, FileRecord, Log, Note, Outcome, Record, Result, Status, seal, writing};
 
 impl Log {
     /// Marks a run with a word to find it by.
@@ -30,14 +30,20 @@ impl Log {
         self.edit(id, |record| record.notes.push(note))
     }
 
-    /// Changes the record of a run on the disk, and gives it.
+    /// Changes the record of a run on the disk, and gives it; a run that was interrupted is settled first.
     fn edit(&self, id: &str, change: impl FnOnce(&mut Record)) -> Result<Record> {
         let id = self.get(id)?.id;
         let folder = self.run_folder(&id);
         let _hold = self.store.exclusive()?;
         let path = folder.join(writing::RECORD);
-        // The status on the disk stays: only the run itself, or whoever reads it, says how it stands.
         let mut record = seal::read(&path)?;
+        if record.status == Status::Running && !writing::at_work(&folder) {
+            // It may have ended between the two looks.
+            record = seal::read(&path)?;
+            if record.status == Status::Running {
+                writing::settle(&folder, &mut record, self.store.synced)?;
+            }
+        }
         if record.format < FORMAT {
             bring_up_to_date(&folder, &mut record)?;
         }
@@ -58,7 +64,7 @@ pub(crate) fn bring_up_to_date(folder: &Path, record: &mut Record) -> Result<()>
 
 /// Names every file of a run with its digest, where its record did not: in format 1, and where the run was cut short.
 pub(crate) fn name_files(folder: &Path, record: &mut Record) -> Result<()> {
-    for name in files(folder)? {
+    for name in files(folder)?.into_iter().filter(|name| !record.files.contains_key(name)).collect::<Vec<_>>() {
         let path = folder.join(&name);
         let (digest, bytes) = digest_of_file(&path).map_err(Error::file("read", &path))?;
         record.files.insert(name, FileRecord { digest, bytes });

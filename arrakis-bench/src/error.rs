@@ -115,6 +115,32 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that a parameter names and that cannot be used.
+    #[error("parameter `{parameter}` names `{path}`, {why}")]
+    Named {
+        /// The parameter.
+        parameter: String,
+        /// The file.
+        path: String,
+        /// Why it cannot be used.
+        why: String,
+    },
+    /// A file outside the log that is not what it was when a run read or wrote it.
+    #[error("run `{id}` {did} `{path}`, whose digest was {was}, and it {is}; {cure}")]
+    OtherFile {
+        /// The run.
+        id: String,
+        /// `read` or `wrote`.
+        did: &'static str,
+        /// The file.
+        path: String,
+        /// The digest that it had.
+        was: String,
+        /// What it is now: `is 0f1e…`, `cannot be read: …`.
+        is: String,
+        /// What can be done.
+        cure: &'static str,
+    },
     /// A file of the log that is not what it should be.
     #[error("`{}` is damaged: {why}", .path.display())]
     Damaged {

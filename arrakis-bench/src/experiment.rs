@@ -4,10 +4,10 @@ mod arguments;
 mod kept;
 mod logged;
 
-use arrakis_core::{Field, nearest_name};
+use arrakis_core::{Field, ParameterFile, nearest_name};
 use serde_json::Value;
 
-use crate::{Asked, Bench, Error, Result};
+use crate::{Asked, Bench, Error, Result, outside};
 
 pub use arguments::{Given, Recorded};
 pub use kept::{Keep, KeepAnswer, KeepJson, KeepPart, Kept, Returned};
@@ -111,12 +111,17 @@ impl Bench<'_> {
         }
     }
 
-    /// The error that [`perform`](Self::perform) would give for such a name or such parameters before anything runs.
+    /// The error that [`perform`](Self::perform) would give for such a name or such parameters before anything runs: also
+    /// for a file that they name and that is not there.
     pub fn check(name: &str, parameters: Value) -> Result<()> {
-        match named(name)? {
-            Named::Experiment(experiment) => experiment.check(parameters),
-            Named::Tool => Self::complete(name, parameters).map(drop),
-        }
+        let files = match named(name)? {
+            Named::Experiment(experiment) => {
+                experiment.check(parameters.clone())?;
+                ParameterFile::of(&experiment.schema(), &parameters)?
+            }
+            Named::Tool => arrakis_core::tool(name)?.files(&Self::complete(name, parameters)?)?,
+        };
+        outside::check(&files)
     }
 }
 

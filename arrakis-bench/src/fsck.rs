@@ -6,8 +6,9 @@ use std::path::Path;
 
 use crate::environment::digest_of_file;
 use crate::index::{self, INDEX};
+use crate::journal::{self, JOURNAL};
 use crate::store::{LOCK, alone, inode};
-use crate::writing::{MAKING, RECORD, RESULT, TENSORS};
+use crate::writing::{MAKING, METRICS, RECORD, RESULT, TENSORS, at_work, remove_journal};
 use crate::{Damage, DamageKind, Error, Fsck, Log, Record, Result, Status, edit, read_tensors, seal};
 
 /// The work of one `fsck`.
@@ -97,7 +98,7 @@ impl Looking<'_> {
             return Ok(());
         }
         let path = folder.join(RECORD);
-        let record = match seal::read(&path) {
+        let mut record = match seal::read(&path) {
             Ok(record) if record.id == id => record,
             Ok(record) => {
                 self.damaged(&path, DamageKind::Changed, format!("it is of run `{}`", record.id));
@@ -110,11 +111,25 @@ impl Looking<'_> {
             }
         };
         self.found.files += 1;
+        if record.status == Status::Running && !at_work(&folder) {
+            self.interrupted(&folder, &mut record);
+        }
         for (name, file) in &record.files {
             self.named.insert(file.digest.clone());
             self.file(&folder.join(name), &file.digest);
         }
         self.unnamed(&folder, &record)
+    }
+
+    /// What an interrupted run had stored until then.
+    fn interrupted(&mut self, folder: &Path, record: &mut Record) {
+        let ((events, in_journal), (_, in_metrics)) = (journal::events(folder), journal::metrics(folder));
+        events.into_iter().for_each(|event| event.enter(record));
+        for (name, trouble) in [(JOURNAL, in_journal), (METRICS, in_metrics)] {
+            if let Some(why) = trouble {
+                self.damaged(&folder.join(name), DamageKind::Changed, why);
+            }
+        }
     }
 
     /// A file whose digest is known.
@@ -148,6 +163,7 @@ impl Looking<'_> {
         if record.status == Status::Running {
             return Ok(());
         }
+        remove_journal(folder);
         if record.format == 1 {
             self.first_format(folder, record);
             return self.hidden(folder, &[]);

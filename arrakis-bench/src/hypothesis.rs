@@ -62,7 +62,7 @@ pub struct Hypothesis {
     pub level: f64,
     /// Resamples of a bootstrap, and the greatest number of arrangements that a permutation test counts out.
     pub resamples: usize,
-    /// The root of the random streams.
+    /// The root of the random streams; [`Bench::hypothesis`](crate::Bench::hypothesis) has one that follows from a run's.
     pub seed: u64,
 }
 

@@ -17,7 +17,7 @@ use crate::{Error, Log, Record, Result, Status};
 pub(crate) const INDEX: &str = "index";
 pub(crate) const MAKING_INDEX: &str = ".index";
 /// What the index begins with, before its digest.
-const HEAD: &str = "arrakis index 1 ";
+const HEAD: &str = "arrakis index 2 ";
 
 /// The records that were read so far.
 #[derive(Debug, Default)]

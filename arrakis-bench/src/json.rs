@@ -3,6 +3,8 @@
 mod from_value;
 mod to_value;
 
+use std::cmp::Ordering;
+
 use arrakis_core::{Result, number};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,22 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
 /// The value that [`to_value`] made a JSON of. Where a number is wanted, the three strings are numbers.
 pub fn from_value<T: DeserializeOwned>(json: Value) -> Result<T> {
     Ok(T::deserialize(from_value::Json(json))?)
+}
+
+/// How two numbers stand to each other, whole numbers exactly; nothing if one of them is none, or is NaN.
+pub(crate) fn order_of(a: &Value, b: &Value) -> Option<Ordering> {
+    match (whole(a), whole(b)) {
+        // Doubles hold whole numbers up to 2^53 only.
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        _ => number_of(a)?.partial_cmp(&number_of(b)?),
+    }
+}
+
+/// A whole number, also one that is written as a double.
+fn whole(json: &Value) -> Option<i128> {
+    let exact = json.as_u64().map(i128::from).or_else(|| json.as_i64().map(i128::from));
+    let double = || json.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e38);
+    exact.or_else(|| double().map(|number| number as i128))
 }
 
 /// A number, also one of the three strings.

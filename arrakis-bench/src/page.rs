@@ -1,12 +1,13 @@
 //! A run as a page of Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use arrakis_core::print::Room;
 use serde_json::Value;
 
 use crate::writing::SOURCE;
-use crate::{Log, Outcome, Record, Result, Status};
+use crate::{FileRecord, Log, Outcome, Record, Result, Status};
 
 /// The rows and columns of its tables.
 const ROOM: Room = Room { width: 100, rows: 36 };
@@ -58,6 +59,10 @@ pub(crate) fn facts(record: &Record) -> Vec<(&'static str, String)> {
     let list = |words: &[String]| (!words.is_empty()).then(|| words.join(", "));
     let plugins: Vec<String> =
         record.plugins.iter().map(|plugin| format!("{} {}", plugin.name, short(&plugin.digest))).collect();
+    let files = |files: &BTreeMap<String, FileRecord>| {
+        let files: Vec<String> = files.iter().map(|(path, file)| format!("{path} ({})", short(&file.digest))).collect();
+        list(&files)
+    };
     let facts = [
         ("run", Some(record.id.clone())),
         ("status", Some(format!("{}{error}", record.status))),
@@ -70,6 +75,8 @@ pub(crate) fn facts(record: &Record) -> Vec<(&'static str, String)> {
         ("model", Some(joined(&model))),
         ("seed", Some(record.seed.to_string())),
         ("random streams", list(&record.streams)),
+        ("read", files(&record.read)),
+        ("wrote", files(&record.wrote)),
         ("ran on", Some(format!("{}, {}, {} threads", environment.device, environment.dtype, environment.threads))),
         (
             "with",

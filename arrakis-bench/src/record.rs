@@ -142,6 +142,13 @@ pub struct Record {
     pub plugins: Vec<PluginRecord>,
     /// What it ran on.
     pub environment: Environment,
+    /// The files outside the log that were read, by their path as it was given: those that parameters name as they were
+    /// at the start, then those that the experiment, its calls and its parts read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub read: BTreeMap<String, FileRecord>,
+    /// The files outside the log that were written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wrote: BTreeMap<String, FileRecord>,
     /// The tools that an experiment asked, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -225,6 +232,16 @@ pub struct Metric {
     pub value: f64,
 }
 
+impl Metric {
+    /// Makes this the last value of its metric.
+    pub(crate) fn enter(self, metrics: &mut Vec<Self>) {
+        match metrics.iter_mut().find(|known| known.name == self.name) {
+            Some(last) => *last = self,
+            None => metrics.push(self),
+        }
+    }
+}
+
 /// A tensor of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorRecord {
@@ -238,7 +255,7 @@ pub struct TensorRecord {
     pub digest: String,
 }
 
-/// A file of a run.
+/// A file as it was: one of a run, or one that a run read or wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
     /// blake3 over its bytes.

@@ -20,6 +20,13 @@ impl Record {
         Ok(Wanted { name, device, kind, layout: self.model.layout.clone() })
     }
 
+    /// An error that says why the run cannot be done again here: by this program, on the files as they are now.
+    pub fn check_rerun(&self) -> Result<()> {
+        self.experiment()?;
+        self.same_read()?;
+        self.free_to_write()
+    }
+
     /// The experiment of the run in this program, if it is a run of one; an error names the program that has it.
     pub fn experiment(&self) -> Result<Option<&'static Experiment>> {
         if self.what != Work::Experiment {
@@ -55,10 +62,11 @@ fn package(owner: &str) -> &str {
 impl Bench<'_> {
     /// Does a run again, with its parameters, its seed and its number of threads, as a new run of this bench.
     ///
-    /// An error if this bench's model is not the one of the run, down to its weights, or if this program does not have
-    /// the experiment. An experiment whose code has changed since is run as it is now, and the host is told.
+    /// An error if this bench's model is not the one of the run, down to its weights, if this program does not have the
+    /// experiment, or if a file that the run read is another, or one that it wrote would be lost. An experiment whose code has changed since is run as it is now, and the host is told.
     pub fn rerun(&self, before: &Record) -> Result<Asked<Kept>> {
         self.same_model(before)?;
+        before.check_rerun()?;
         let experiment = before.experiment()?;
         let mut bench = self.clone().seed(before.seed).reuse(false);
         bench.memory_limit = before.memory_limit;

@@ -1,6 +1,8 @@
 //! A run at work: what it records of itself while it goes on.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use arrakis_core::{Answer, Draw, Error as CoreError, Host};
@@ -9,11 +11,36 @@ use tch::Tensor;
 
 use crate::environment::peak_memory;
 use crate::export::PAGE;
+use crate::journal::Event;
 use crate::writing::{METRICS, RECORD, RESULT, SOURCE, TENSORS, Writing};
-use crate::{Call, Error, FileRecord, Metric, Outcome, Record, Result, Status, git, tensors};
+use crate::{Error, FileRecord, Metric, Outcome, Record, Result, Status, git, tensors};
 
 /// The names that a run gives to files of its own.
 const TAKEN: [&str; 6] = [RECORD, RESULT, TENSORS, SOURCE, METRICS, PAGE];
+
+/// Whose a file of a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owner {
+    /// A tensor's of that name.
+    Tensor(String),
+    /// The experiment's.
+    File,
+    /// The experiment's, and a picture.
+    Picture,
+    /// The answer's, a picture of one of its parts.
+    Drawn,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tensor(name) => write!(f, "the tensor `{name}`"),
+            Self::File => f.write_str("a file of the experiment's own"),
+            Self::Picture => f.write_str("a picture of the experiment's own"),
+            Self::Drawn => f.write_str("a picture of the answer"),
+        }
+    }
+}
 
 /// A run at work; it listens for its bench, so that it hears of the random streams that are opened.
 pub(crate) struct Running<'a> {
@@ -24,22 +51,27 @@ pub(crate) struct Running<'a> {
     /// What storing and drawing took.
     aside: Cell<Duration>,
     ended: Cell<bool>,
+    /// Whose the files are that were stored so far.
+    owners: RefCell<BTreeMap<String, Owner>>,
 }
 
 impl<'a> Running<'a> {
     pub(crate) fn new(record: Record, writing: Option<Writing>, host: &'a dyn Host) -> Self {
-        let (aside, ended) = (Cell::default(), Cell::default());
-        Self { record: RefCell::new(record), writing, host, aside, ended }
+        let (aside, ended, owners) = (Cell::default(), Cell::default(), RefCell::default());
+        Self { record: RefCell::new(record), writing, host, aside, ended, owners }
     }
 
     pub(crate) fn id(&self) -> String {
         self.record.borrow().id.clone()
     }
 
-    /// Changes the record; an error if the run has ended, for nothing would keep the change.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+    /// Adds to the record, and to the journal; an error if the run has ended, for nothing would keep it.
+    pub(crate) fn add(&self, event: Event) -> Result<()> {
         self.at_work()?;
-        change(&mut self.record.borrow_mut());
+        if let Some(writing) = &self.writing {
+            writing.journal(&event)?;
+        }
+        event.enter(&mut self.record.borrow_mut());
         Ok(())
     }
 
@@ -58,21 +90,28 @@ impl<'a> Running<'a> {
 
     /// Stores a file under a name of the user's.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        check_name(name)?;
+        self.take(name, Owner::File)?;
         self.store(name, |writing| writing.file(name, bytes))
+    }
+
+    /// Stores a picture under a name of the user's.
+    pub(crate) fn picture(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.take(name, Owner::Picture)?;
+        self.store(name, |writing| writing.file(name, bytes))?;
+        self.add(Event::Picture(name.to_owned()))
     }
 
     /// Stores a tensor in a file of its own.
     pub(crate) fn tensor(&self, name: &str, tensor: &Tensor) -> Result<()> {
         let file = format!("{name}.safetensors");
-        check_name(&file)?;
         self.free_name(name, &file)?;
+        self.take(&file, Owner::Tensor(name.to_owned()))?;
         let described = tensors::describe(&file, tensor)?;
         self.store(&file, |writing| {
             tensors::write_tensors(&writing.folder().join(&file), [(name.to_owned(), tensor)])?;
             writing.keep(&file)
         })?;
-        self.note(|record| drop(record.tensors.insert(name.to_owned(), described)))
+        self.add(Event::Tensor(name.to_owned(), described))
     }
 
     /// Stores the answer, and its pictures; a picture that cannot be drawn is a warning, for the numbers are there.
@@ -90,16 +129,21 @@ impl<'a> Running<'a> {
                 tensors::write_tensors(&writing.folder().join(TENSORS), named)?;
                 writing.keep(TENSORS)
             })?;
-            self.note(|record| record.tensors.extend(described))?;
+            described.into_iter().try_for_each(|(name, tensor)| self.add(Event::Tensor(name, tensor)))?;
         }
         self.outcome(Outcome::Answer, &json)?;
         let (Some(draw), Some(writing)) = (draw, &self.writing) else { return Ok(()) };
-        match self.aside(|| writing.draw(draw, answer)) {
-            Ok(names) => names.into_iter().try_for_each(|name| {
-                self.store(&name, |writing| writing.keep(&name))?;
-                self.picture(&name)
+        let warn = |error: &Error| self.add(Event::Warning(format!("no picture: {error}")));
+        let taken = |name: &str| self.take(name, Owner::Drawn).is_err();
+        match self.aside(|| writing.draw(draw, answer, &taken)) {
+            Ok(names) => names.into_iter().try_for_each(|name| match self.take(&name, Owner::Drawn) {
+                Ok(()) => {
+                    self.store(&name, |writing| writing.keep(&name))?;
+                    self.add(Event::Picture(name))
+                }
+                Err(error) => warn(&error),
             }),
-            Err(error) => self.note(|record| record.warnings.push(format!("no picture: {error}"))),
+            Err(error) => warn(&error),
         }
     }
 
@@ -107,16 +151,7 @@ impl<'a> Running<'a> {
     pub(crate) fn outcome(&self, kind: Outcome, json: &Value) -> Result<()> {
         self.no_result()?;
         self.store(RESULT, |writing| writing.json(RESULT, json))?;
-        self.note(|record| record.outcome = Some(kind))
-    }
-
-    /// Counts a file of the run among its pictures.
-    pub(crate) fn picture(&self, name: &str) -> Result<()> {
-        self.note(|record| {
-            if !record.pictures.iter().any(|known| known == name) {
-                record.pictures.push(name.to_owned());
-            }
-        })
+        self.add(Event::Outcome(kind))
     }
 
     fn no_result(&self) -> Result<()> {
@@ -132,14 +167,38 @@ impl<'a> Running<'a> {
         if let Some(writing) = &self.writing {
             writing.metric(&metric)?;
         }
-        self.note(|record| match record.metrics.iter_mut().find(|known| known.name == metric.name) {
-            Some(last) => *last = metric,
-            None => record.metrics.push(metric),
-        })
+        metric.enter(&mut self.record.borrow_mut().metrics);
+        Ok(())
     }
 
-    pub(crate) fn called(&self, call: Call) -> Result<()> {
-        self.note(|record| record.calls.push(call))
+    /// Remembers a file outside the log that was read; not one that the run itself has written.
+    pub(crate) fn read(&self, path: String, file: FileRecord) -> Result<()> {
+        let (known, own) = {
+            let record = self.record.borrow();
+            (record.read.get(&path).cloned(), record.wrote.contains_key(&path))
+        };
+        match known {
+            _ if own => Ok(()),
+            Some(known) if known == file => Ok(()),
+            Some(_) => self.add(Event::Warning(format!("`{path}` changed while it was read again and again"))),
+            None => self.add(Event::Read(path, file)),
+        }
+    }
+
+    /// Remembers a file outside the log that was written.
+    pub(crate) fn wrote(&self, path: String, file: FileRecord) -> Result<()> {
+        self.add(Event::Wrote(path, file))
+    }
+
+    /// Remembers the files outside the log that a part of the run read and wrote.
+    pub(crate) fn inherit(&self, part: &Record) -> Result<()> {
+        part.read.iter().try_for_each(|(path, file)| self.read(path.clone(), file.clone()))?;
+        part.wrote.iter().try_for_each(|(path, file)| self.wrote(path.clone(), file.clone()))
+    }
+
+    /// The record as it is by now.
+    pub(crate) fn record(&self) -> Record {
+        self.record.borrow().clone()
     }
 
     /// The last word on the run, which took so long.
@@ -179,6 +238,22 @@ impl<'a> Running<'a> {
         outcome.map(|value| (value, record.clone()))
     }
 
+    /// Takes the name of a file for one that stores it, perhaps again; an error if it is of another.
+    fn take(&self, name: &str, owner: Owner) -> Result<()> {
+        check_name(name)?;
+        let mut owners = self.owners.borrow_mut();
+        match owners.get(name) {
+            Some(known) if *known != owner => {
+                let why = format!("the run has stored {known} under that name; choose another");
+                Err(CoreError::Invalid { what: format!("{owner}, `{name}`"), why }.into())
+            }
+            _ => {
+                owners.insert(name.to_owned(), owner);
+                Ok(())
+            }
+        }
+    }
+
     /// An error if another file has a tensor of that name.
     fn free_name(&self, name: &str, file: &str) -> Result<()> {
         match self.record.borrow().tensors.get(name) {
@@ -195,6 +270,10 @@ impl<'a> Running<'a> {
         self.at_work()?;
         let Some(writing) = &self.writing else { return Ok(()) };
         let before = self.record.borrow().files.get(name).cloned();
+        if before.is_some() {
+            // Whoever reads the journal of a killed process then does not take the one content for the other.
+            writing.journal(&Event::Again(name.to_owned()))?;
+        }
         let written = self.aside(|| {
             let written = write(writing)?;
             if let Some(before) = before.filter(|before| before.digest != written.digest) {
@@ -202,7 +281,7 @@ impl<'a> Running<'a> {
             }
             Ok::<_, Error>(written)
         })?;
-        self.note(|record| drop(record.files.insert(name.to_owned(), written)))
+        self.add(Event::File(name.to_owned(), written))
     }
 
     /// Does what is not counted as work.
@@ -225,9 +304,13 @@ impl Host for Running<'_> {
 
     fn stream(&self, name: &str) {
         self.host.stream(name);
-        let mut record = self.record.borrow_mut();
-        if !record.streams.iter().any(|known| known == name) {
-            record.streams.push(name.to_owned());
+        if self.record.borrow().streams.iter().any(|known| known == name) {
+            return;
+        }
+        let event = Event::Stream(name.to_owned());
+        // Where the journal cannot be written, the record will not be either, and that is an error.
+        if self.add(event.clone()).is_err() && !self.ended.get() {
+            event.enter(&mut self.record.borrow_mut());
         }
     }
 

@@ -1,8 +1,11 @@
 //! What a run is to be a run of, said before it starts.
 
+use std::collections::BTreeMap;
+
+use arrakis_core::{FileUse, ParameterFile};
 use serde_json::Value;
 
-use crate::Work;
+use crate::{FileRecord, Result, Work, outside};
 
 /// What a run is to be a run of: a tool, an experiment or a study with its parameters.
 ///
@@ -19,12 +22,14 @@ pub struct Subject {
     pub(crate) version: Option<String>,
     pub(crate) source: Option<String>,
     pub(crate) parameters: Value,
+    pub(crate) files: Vec<ParameterFile>,
 }
 
 impl Subject {
     /// A tool; its parameters have every default filled in.
     pub fn tool(name: impl Into<String>, parameters: Value) -> Self {
-        Self { what: Work::Tool, name: name.into(), owner: None, version: None, source: None, parameters }
+        let files = Vec::new();
+        Self { what: Work::Tool, name: name.into(), owner: None, version: None, source: None, parameters, files }
     }
 
     /// An experiment, its arguments by name.
@@ -50,6 +55,29 @@ impl Subject {
         self.version = Some(digest.into());
         self.source = Some(source.into());
         self
+    }
+
+    /// The same, with the files that its parameters name.
+    ///
+    /// What is read determines the result, so that the digests are in the key of a run; what is written is digested when
+    /// the run has ended.
+    #[must_use]
+    pub fn files(mut self, files: Vec<ParameterFile>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The files that are to be read, as they are now; an error names one that cannot be, or one that cannot be written.
+    pub(crate) fn read(&self) -> Result<BTreeMap<String, FileRecord>> {
+        outside::check(&self.files)?;
+        let read = self.files.iter().filter(|file| file.usage == FileUse::Read);
+        read.map(|file| Ok((outside::name(&file.path)?, outside::parameter(file)?))).collect()
+    }
+
+    /// The files that were to be written, as they are now, those apart that are not there.
+    pub(crate) fn written(&self) -> Result<BTreeMap<String, FileRecord>> {
+        let written = self.files.iter().filter(|file| file.usage == FileUse::Written && file.path.exists());
+        written.map(|file| Ok((outside::name(&file.path)?, outside::parameter(file)?))).collect()
     }
 
     /// Its name.

@@ -34,6 +34,8 @@ impl Log {
                 bits.extend(diff.files.iter().filter(|name| !picture(name)).cloned());
             }
             bits.extend(diff.calls.iter().cloned());
+            let other = |(path, file): &(&String, _)| again.wrote.get(*path).is_some_and(|now| now != *file);
+            bits.extend(before.wrote.iter().filter(other).map(|(path, _)| format!("`{path}`, which it wrote")));
         }
         Ok(Verdict { tolerance, diff, bits })
     }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use arrakis_core::{Answer, Draw};
 use serde_json::Value;
 
+use crate::journal::{self, Event, JOURNAL};
 use crate::store::{Store, free};
-use crate::{Error, FileRecord, Metric, Record, Result, Status, replace, seal};
+use crate::{Error, FileRecord, Metric, Record, Result, Status, edit, replace, seal};
 
 /// The file of a run's record.
 pub(crate) const RECORD: &str = "run.json";
@@ -91,15 +92,18 @@ impl Writing {
         let _ = self.store.exclusive().and_then(|_hold| free(&object, &path));
     }
 
-    /// Draws an answer, and gives the names of the pictures, which lie in the folder.
+    /// Draws an answer, and gives the names of the pictures, which lie in the folder, those apart whose name is `taken`.
     ///
     /// They are drawn aside: what lies in the folder may share its bytes with other runs, and is never written into.
-    pub(crate) fn draw(&self, draw: &dyn Draw, answer: &Answer) -> Result<Vec<String>> {
+    pub(crate) fn draw(&self, draw: &dyn Draw, answer: &Answer, taken: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
         let aside = self.folder.join(".pictures");
         fs::create_dir_all(&aside).map_err(Error::file("make", &aside))?;
         let drawn = draw.draw(answer, &aside).map_err(Error::from).and_then(|files| {
             let place = |file: &PathBuf| {
                 let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                if taken(&name) {
+                    return Ok(name);
+                }
                 let path = self.folder.join(&name);
                 fs::rename(file, &path).map_err(Error::file("write", &path))?;
                 Ok(name)
@@ -108,6 +112,11 @@ impl Writing {
         });
         let _ = fs::remove_dir_all(&aside);
         drawn
+    }
+
+    /// Adds a line to the journal; it is there also if the process is killed.
+    pub(crate) fn journal(&self, event: &Event) -> Result<()> {
+        journal::write(&self.folder, event)
     }
 
     /// Adds a value to the metrics; it is there also if the process is killed.
@@ -125,7 +134,7 @@ impl Writing {
         let _hold = self.store.exclusive()?;
         // Others may have written notes and tags meanwhile.
         let there = seal::read(&path)?;
-        self.tidy();
+        tidy(&self.folder);
         let new = |note: &&crate::Note| !record.notes.contains(note);
         let notes: Vec<_> = there.notes.iter().filter(new).cloned().collect();
         record.notes.splice(0..0, notes);
@@ -133,6 +142,8 @@ impl Writing {
         let tags: Vec<_> = there.tags.iter().filter(new).cloned().collect();
         record.tags.extend(tags);
         seal::write(&path, record, self.store.synced)?;
+        // Only now does the record say all that the journal does.
+        remove_journal(&self.folder);
         if self.store.synced {
             seal::sync(&self.folder)?;
         }
@@ -140,16 +151,34 @@ impl Writing {
         let _ = self.lock.unlock();
         Ok(())
     }
+}
 
-    /// Removes what a panic left half-written.
-    fn tidy(&self) {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')) {
-            let path = entry.path();
-            // What stays is found by `fsck`.
-            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        }
+/// Removes what a panic or a kill left half-written in the folder of a run.
+fn tidy(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let hidden = |name: &str| name.starts_with('.') && name != JOURNAL;
+    for entry in entries.filter(|entry| hidden(&entry.file_name().to_string_lossy())) {
+        let path = entry.path();
+        // What stays is found by `fsck`.
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
+}
+
+/// Removes the journal of a run whose record says all of it.
+pub(crate) fn remove_journal(folder: &Path) {
+    // `fsck` removes one that stays.
+    let _ = fs::remove_file(folder.join(JOURNAL));
+}
+
+/// Writes down that a run was interrupted, with all that it had stored; the store is held, and nobody is at work on it.
+pub(crate) fn settle(folder: &Path, record: &mut Record, synced: bool) -> Result<()> {
+    tidy(folder);
+    journal::read_into(folder, record);
+    edit::name_files(folder, record)?;
+    record.status = Status::Interrupted;
+    seal::write(&folder.join(RECORD), record, synced)?;
+    remove_journal(folder);
+    Ok(())
 }
 
 /// Whether a process is at work on the run in a folder.
@@ -161,14 +190,20 @@ pub(crate) fn at_work(folder: &Path) -> bool {
     }
 }
 
-/// The status of a record that was just read: `running` only while somebody is at work.
+/// The status of a record that was just read: `running` only while somebody is at work; and what such a run has written
+/// down until now.
 pub(crate) fn true_status(folder: &Path, record: &mut Record) -> Result<()> {
-    if record.status == Status::Running && !at_work(folder) {
+    if record.status != Status::Running {
+        return Ok(());
+    }
+    if !at_work(folder) {
         // The run may have ended between the two looks: its record was replaced before the lock was dropped.
         *record = seal::read(&folder.join(RECORD))?;
-        if record.status == Status::Running {
-            record.status = Status::Interrupted;
+        if record.status != Status::Running {
+            return Ok(());
         }
+        record.status = Status::Interrupted;
     }
+    journal::read_into(folder, record);
     Ok(())
 }

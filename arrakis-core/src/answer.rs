@@ -342,7 +342,8 @@ impl Answer {
 
     /// Splits the answer into JSON and the tensors it refers to by name.
     ///
-    /// NaN and infinities are the strings `"NaN"`, `"Infinity"`, `"-Infinity"`, never `null`.
+    /// NaN and infinities are the strings `"NaN"`, `"Infinity"`, `"-Infinity"`, never `null`. An error if two parts have
+    /// one name.
     pub fn split(&self) -> Result<(Value, Vec<(String, Tensor)>)> {
         let mut tensors = Vec::new();
         let mut object = Map::new();
@@ -358,7 +359,10 @@ impl Answer {
                     tagged("stack", serde_json::to_value(StackHead::of(name, stack))?)
                 }
             };
-            object.insert(name.clone(), value);
+            if object.insert(name.clone(), value).is_some() {
+                let why = "the answer has two of that name; name them apart".into();
+                return Err(Error::Invalid { what: format!("part `{name}`"), why });
+            }
         }
         Ok((Value::Object(object), tensors))
     }

@@ -15,7 +15,7 @@ use crate::{Error, Model, Result, Tokens};
 pub enum Corpus {
     /// A file: `.json` holds an array of texts, `.jsonl` a text or an object with `text` on each line, anything else is
     /// one text.
-    File(PathBuf),
+    File(#[schemars(extend("x-file" = "read"))] PathBuf),
     /// Texts, one document each.
     Texts(Vec<String>),
     /// Rows of token ids, one document each.

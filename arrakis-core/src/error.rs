@@ -194,12 +194,20 @@ pub enum Error {
 }
 
 impl From<tch::TchError> for Error {
-    /// Keeps what LibTorch says and cuts its C++ backtrace.
     fn from(error: tch::TchError) -> Self {
-        let text = error.to_string();
-        let text = text.split("\nException raised").next().unwrap_or_default();
-        Self::Torch(text.trim_end().to_owned())
+        Self::Torch(without_backtrace(&error.to_string()).to_owned())
     }
+}
+
+/// What LibTorch says, without the C++ backtrace behind it, which the plain forms of tch write escaped.
+///
+/// ```
+/// assert_eq!(arrakis_core::without_backtrace("no such axis\nException raised from here"), "no such axis");
+/// ```
+#[must_use]
+pub fn without_backtrace(text: &str) -> &str {
+    let end = ["\nException raised", "\\nException raised"].iter().filter_map(|mark| text.find(mark)).min();
+    text[..end.unwrap_or(text.len())].trim_end()
 }
 
 fn listed(pieces: &[String]) -> String {

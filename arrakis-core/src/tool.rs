@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::plugin::LoadedTool;
-use crate::{Answer, Context, Error, Result, nearest_name};
+use crate::{Answer, Context, Error, ParameterFile, Result, nearest_name};
 
 /// A question that can be asked of a model.
 ///
 /// Derive `Serialize`, `Deserialize` and `JsonSchema`, deny unknown fields, and [`register_tools!`](crate::register_tools)
-/// it; then it can be asked from Rust, by name with JSON, and from the command line.
+/// it; then it can be asked from Rust, by name with JSON, and from the command line. A field that names a file says
+/// whether that is read or written ([`ParameterFile`]), so that runs on other files are told apart.
 pub trait Tool: Serialize + DeserializeOwned + JsonSchema {
     /// The name: subject, point, question; `logit_lens.lens`.
     const NAME: &'static str;
@@ -90,6 +91,11 @@ impl ToolEntry {
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
         Field::of_schema(&self.schema())
+    }
+
+    /// The files that such parameters name.
+    pub fn files(&self, parameters: &Value) -> Result<Vec<ParameterFile>> {
+        ParameterFile::of(&self.schema(), parameters)
     }
 
     /// Asks with JSON parameters.

@@ -36,7 +36,7 @@ impl Rerun {
         }
         let log = options.log();
         let before = log.get(&self.id)?;
-        before.experiment()?;
+        before.check_rerun()?;
         let wanted = before.wanted()?;
         let model = plugged.load.load(&wanted)?;
         let bench = plugged.bench(&*model, &wanted.name, options, console);

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use arrakis_core::ParameterFile;
+
 use super::{Experiment, Kept, Recorded};
 use crate::{Asked, Bench, Error, Log, Outcome, Record, Result, Subject};
 
@@ -16,7 +18,7 @@ pub fn conduct<'a, T, E: Display + From<Error>>(
     body: impl FnOnce(&Bench<'a>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut failure = None;
-    let asked = bench.conduct(&subject(experiment, recorded), |bench| {
+    let asked = bench.conduct(&subject(experiment, recorded)?, |bench| {
         let value = body(bench).map_err(|error| {
             let told = words(bench, &error);
             failure = Some(error);
@@ -40,7 +42,7 @@ pub fn perform<'a, T, E: Display>(
     keep: fn(&T) -> Result<Kept>,
     body: impl FnOnce(&Bench<'a>) -> Result<T, E>,
 ) -> Result<Asked<Kept>> {
-    let subject = subject(experiment, recorded);
+    let subject = subject(experiment, recorded)?;
     if let Some(recalled) = bench.recalled(&subject, kept)? {
         return Ok(recalled);
     }
@@ -59,10 +61,11 @@ fn kept(log: &Log, record: &Record) -> Result<Kept> {
     })
 }
 
-fn subject(experiment: &Experiment, recorded: Recorded) -> Subject {
-    Subject::experiment(experiment.name, recorded.into_value())
-        .owner(experiment.owner)
-        .version(experiment.version, experiment.source)
+fn subject(experiment: &Experiment, recorded: Recorded) -> Result<Subject> {
+    let arguments = recorded.into_value();
+    let files = ParameterFile::of(&experiment.schema(), &arguments)?;
+    let subject = Subject::experiment(experiment.name, arguments).owner(experiment.owner);
+    Ok(subject.version(experiment.version, experiment.source).files(files))
 }
 
 fn store(bench: &Bench<'_>, kept: &Kept) -> Result<()> {

@@ -7,7 +7,7 @@ use jiff::tz::Offset;
 use jiff::{Span, Timestamp};
 use serde_json::Value;
 
-use crate::json::number_of;
+use crate::json::{number_of, order_of};
 
 /// The value of a term.
 #[derive(Debug, Clone)]
@@ -53,9 +53,10 @@ impl Bound {
                 if value.as_str() == Some(text) || json.as_ref() == Some(value) {
                     return Some(Ordering::Equal);
                 }
-                let bound = json.as_ref().and_then(number_of).or_else(|| number_of(&Value::String(text.clone())));
-                match (number_of(value), bound) {
-                    (Some(value), Some(bound)) => value.partial_cmp(&bound),
+                let plain = Value::String(text.clone());
+                let bound = json.as_ref().filter(|json| number_of(json).is_some()).unwrap_or(&plain);
+                match (number_of(value), number_of(bound)) {
+                    (Some(_), Some(_)) => order_of(value, bound),
                     (None, None) => value.as_str().map(|value| value.cmp(text)),
                     _ => None,
                 }
@@ -80,7 +81,7 @@ impl Bound {
 pub(super) fn order(a: &Value, b: &Value, down: bool) -> Ordering {
     let turned = |order: Ordering| if down { order.reverse() } else { order };
     match (number_of(a), number_of(b)) {
-        (Some(a), Some(b)) => a.is_nan().cmp(&b.is_nan()).then(turned(a.total_cmp(&b))),
+        (Some(x), Some(y)) => x.is_nan().cmp(&y.is_nan()).then(turned(order_of(a, b).unwrap_or(Ordering::Equal))),
         (a, b) if a.is_some() || b.is_some() => b.is_some().cmp(&a.is_some()),
         _ => turned(match (a.as_str(), b.as_str()) {
             (Some(a), Some(b)) => a.cmp(b),

@@ -26,7 +26,7 @@ const PARAMETERS: &str = "parameters.";
 const METRICS: &str = "metrics.";
 
 /// The fields by name.
-const FIXED: [(&str, Values); 26] = [
+const FIXED: [(&str, Values); 28] = [
     ("id", |record| texts([&record.id])),
     ("key", |record| texts([&record.key])),
     ("what", |record| texts([record.what])),
@@ -35,6 +35,8 @@ const FIXED: [(&str, Values); 26] = [
     ("version", |record| texts(&record.version)),
     ("seed", |record| vec![json!(record.seed)]),
     ("stream", |record| texts(&record.streams)),
+    ("read", |record| texts(record.read.keys())),
+    ("wrote", |record| texts(record.wrote.keys())),
     ("status", |record| texts([record.status])),
     ("error", |record| texts(&record.error)),
     ("started", |record| texts([record.started])),

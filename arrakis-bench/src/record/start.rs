@@ -47,6 +47,8 @@ impl Record {
             },
             plugins: environment::plugins(),
             environment: Environment::of(model),
+            read: subject.read()?,
+            wrote: BTreeMap::new(),
             calls: Vec::new(),
             metrics: Vec::new(),
             outcome: None,
@@ -61,13 +63,13 @@ impl Record {
         Ok(record)
     }
 
-    /// blake3 over what is known beforehand and determines the result; time, names of files and git are not in it.
+    /// blake3 over what is known beforehand and determines the result; time and git are not in it.
     fn key(&self) -> String {
         let Environment { device, dtype, threads, arrakis, libtorch, executable, system, processor, .. } =
             &self.environment;
         let mut known = json!({
             "what": self.what, "name": self.name, "owner": self.owner, "version": self.version,
-            "parameters": self.parameters, "seed": self.seed,
+            "parameters": self.parameters, "read": self.read, "seed": self.seed,
             "memory_limit": self.memory_limit,
             "model": self.model.digest, "layout": self.model.layout, "tokenizer": self.model.tokenizer,
             "plugins": self.plugins, "executable": executable, "device": device, "dtype": dtype, "threads": threads,

@@ -12,7 +12,7 @@ use super::cells::Cell;
 use super::numbers::numbers;
 use super::table::Measured;
 use super::team::{Team, Told, Workers};
-use crate::{Asked, Bench, Error, Result, Subject};
+use crate::{Asked, Bench, Error, Record, Result, Subject};
 
 /// What a study gave.
 #[derive(Debug, Clone)]
@@ -59,9 +59,12 @@ impl Study {
                 let label = cells[place].label();
                 match outcome {
                     Ok(done) => {
+                        if let Some(whole) = &bench.running {
+                            whole.inherit(&done.record)?;
+                        }
                         recalled += usize::from(done.recalled);
                         measured[place] = Some(done.numbers);
-                        runs.push(json!({ "cell": label, "run": done.run, "recalled": done.recalled }));
+                        runs.push(json!({ "cell": label, "run": done.record.id, "recalled": done.recalled }));
                     }
                     Err(error) => {
                         bench.note(format!("the cell `{label}` failed: {error}"))?;
@@ -93,8 +96,8 @@ pub(super) struct Work<'a> {
 /// A cell that was run.
 pub(super) struct Done {
     numbers: Vec<(String, f64)>,
-    /// The id of its run.
-    run: String,
+    /// The record of its run.
+    record: Record,
     /// Whether the run was in the log.
     recalled: bool,
 }
@@ -163,6 +166,6 @@ impl Work<'_> {
             None => bench.clone(),
         };
         let asked = bench.perform(&self.study.name, Value::Object(cell.parameters.clone()))?;
-        Ok(Done { numbers: numbers(&asked), run: asked.record.id, recalled: asked.reused })
+        Ok(Done { numbers: numbers(&asked), record: asked.record, recalled: asked.reused })
     }
 }

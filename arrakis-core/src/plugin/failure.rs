@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::abi::{self, Bytes};
 use super::crossing::mistake;
-use crate::{Error, Result};
+use crate::{Error, Result, without_backtrace};
 
 thread_local! {
     /// Where the last panic was.
@@ -101,11 +101,7 @@ pub(super) fn message(panic: Box<dyn Any + Send>) -> String {
     let place = PANIC_PLACE.take();
     let words = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
-        // LibTorch's words go on with a C++ backtrace, which the plain forms of tch write escaped.
-        (_, Some(text)) => {
-            let end = ["\nException raised", "\\nException raised"].iter().filter_map(|mark| text.find(mark)).min();
-            text[..end.unwrap_or(text.len())].to_owned()
-        }
+        (_, Some(text)) => without_backtrace(text).to_owned(),
         _ => "it did not say why".to_owned(),
     };
     // What was thrown may panic while it is dropped, and what that throws is left alone.

@@ -45,6 +45,7 @@ pub struct TunedLens {
     /// What to read.
     pub prompt: Prompt,
     /// The file that `logit_lens.tuned_train` wrote for this model.
+    #[schemars(extend("x-file" = "read"))]
     pub file: PathBuf,
     /// Position whose likeliest tokens and targets are followed through the layers; the last one if absent.
     #[serde(default)]

@@ -40,6 +40,7 @@ pub struct TunedLensTraining {
     /// What to train on, and to hold windows out of.
     pub corpus: Corpus,
     /// The safetensors file to write; one of that name is replaced.
+    #[schemars(extend("x-file" = "written"))]
     pub file: PathBuf,
     /// Tokens of a window; as many as the model's context holds where it holds fewer.
     #[serde(default = "sixty_four")]

@@ -85,6 +85,7 @@ impl Question<'_> {
     /// Asks, and shows the answer; what can be wrong is found before the model is loaded.
     pub(crate) fn ask(self, show: &Show, options: &Options, console: &Console<'_>) -> Result<()> {
         let parameters = Bench::complete(self.tool, Value::Object(self.parameters))?;
+        Bench::check(self.tool, parameters.clone())?;
         show.check()?;
         let model = options.load(self.model)?;
         let bench = options.bench(&model, self.model, console).reuse(show.reuse);

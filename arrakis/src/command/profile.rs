@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use arrakis_bench::Profile;
-use arrakis_core::{Answer, Context, ModelExt, Prompt, Tool};
+use arrakis_core::{Answer, Context, Error, ModelExt, Prompt, Tool, register_tools};
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,21 +43,42 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// What is logged as the parameters of the run.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-struct Profiling {
+/// Times passes of the model over a prompt: where time, arithmetic and memory go, by component and by layer.
+///
+/// The rows and `outside`, what no pass took, are the whole; `docs/profiling.md` says what is counted. Times are never
+/// twice the same, so that a rerun measures again and `--verify` finds differences.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProfiledPasses {
+    /// What is read.
     prompt: Prompt,
+    /// How many passes are counted; their costs add up.
+    #[serde(default = "three")]
     passes: u32,
+    /// Passes before those, which are not counted: the first reads the weights from the file.
+    #[serde(default = "one")]
     warm_up: u32,
+    /// Whether scores, pattern and z have a row each: attention is then not fused, and takes longer.
+    #[serde(default)]
     steps: bool,
-    packed: bool,
 }
 
-impl Tool for Profiling {
+const fn three() -> u32 {
+    3
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Tool for ProfiledPasses {
     const NAME: &'static str = "profile.passes";
     type Output = Profile;
 
     fn run(&self, cx: &Context<'_>) -> arrakis_core::Result<Profile> {
+        if self.passes == 0 {
+            return Err(Error::Invalid { what: "passes 0".into(), why: "give at least 1".into() });
+        }
         let tokens = self.prompt.tokens(cx.model())?;
         for _ in 0..self.warm_up {
             cx.model().trace(&tokens).run()?;
@@ -71,6 +92,8 @@ impl Tool for Profiling {
     }
 }
 
+register_tools!(ProfiledPasses);
+
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let Some(prompt) = self.prompts.parameter()? else {
@@ -79,9 +102,9 @@ impl Arguments {
         self.plot.as_deref().map_or(Ok(()), check_picture)?;
         let model = options.load(&self.model)?;
         let model = if self.packed { model.packed()? } else { model };
-        let (passes, warm_up, steps, packed) = (self.passes, self.warm_up, self.steps, self.packed);
+        let (passes, warm_up, steps) = (self.passes, self.warm_up, self.steps);
         let bench = options.bench(&model, &self.model, console);
-        let asked = bench.run(&Profiling { prompt, passes, warm_up, steps, packed })?;
+        let asked = bench.run(&ProfiledPasses { prompt, passes, warm_up, steps })?;
         let profile = asked.answer.clone();
         let asked = asked.map(Answer::from);
         if self.json {

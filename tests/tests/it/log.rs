@@ -6,6 +6,9 @@ mod durability;
 mod export;
 mod find;
 mod key;
+mod killed;
+mod names;
+mod outside;
 mod record;
 
 use std::path::Path;

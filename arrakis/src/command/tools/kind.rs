@@ -1,5 +1,6 @@
 //! What a value may be, in words, from its JSON schema.
 
+use arrakis_core::FILE_KEYWORD;
 use serde_json::Value;
 
 /// One of the forms that a value may have.
@@ -12,6 +13,11 @@ pub(super) struct Form {
 
 /// What a value may be: `text or [text]`, brackets for a list.
 pub(super) fn kind(schema: &Value, root: &Value) -> String {
+    match schema.get(FILE_KEYWORD).and_then(Value::as_str) {
+        Some("read") => return "file".to_owned(),
+        Some("written") => return "file to write".to_owned(),
+        _ => {}
+    }
     let schema = found(schema, root);
     if let Some(value) = schema.get("const") {
         return value.to_string();

@@ -21,13 +21,37 @@ fn a_profile_is_printed_logged_and_drawn() {
     assert!(fs::read_to_string(&plot).unwrap().contains("Time by component"));
     let record = &Log::open(&log).list().unwrap()[0];
     assert_eq!((record.name.as_str(), record.status), ("profile.passes", Status::Completed));
-    let parameters = json!({
-        "prompt": [[1, 2, 3], [4, 5, 6]], "passes": 2, "warm_up": 1, "steps": false, "packed": false,
-    });
-    assert_eq!(record.parameters, parameters);
+    assert_eq!(
+        record.parameters,
+        json!({ "prompt": [[1, 2, 3], [4, 5, 6]], "passes": 2, "warm_up": 1, "steps": false })
+    );
     assert!(ended.err.contains(&record.id), "{}", ended.err);
     assert_eq!(Log::open(&log).answer(&record.id).unwrap().parts().count(), 13);
     assert!(!record.pictures.is_empty());
+
+    // It is a tool like any other: done again, and asked by name.
+    let again = arrakis(&log, &["rerun", &record.id]);
+    assert_eq!(again.status, 0, "{}", again.err);
+    let asked = arrakis(&log, &["ask", "profile.passes", "--model", &model, "--tokens", "1,2", "passes=1"]);
+    assert_eq!(asked.status, 0, "{}", asked.err);
+    let runs = Log::open(&log).list().unwrap();
+    let runs: Vec<_> = runs.iter().map(|run| (run.owner == record.owner, &run.parameters["passes"])).collect();
+    assert_eq!(runs, [(true, &json!(2)), (true, &json!(2)), (true, &json!(1))]);
+    let refused = arrakis(&log, &["ask", "profile.passes", "--model", &model, "--tokens", "1,2", "passes=0"]);
+    assert!(refused.err.contains("passes 0: give at least 1"), "{}", refused.err);
+}
+
+#[test]
+fn a_profile_of_packed_weights_is_done_again_on_packed_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = golden("gpt2");
+    let ended = arrakis(folder.path(), &["profile", "--model", &model, "--tokens", "1,2,3", "--packed"]);
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    let id = Log::open(folder.path()).list().unwrap()[0].id.clone();
+    let again = arrakis(folder.path(), &["rerun", &id]);
+    assert_eq!(again.status, 0, "{}", again.err);
+    let layouts = Log::open(folder.path()).list().unwrap().into_iter().map(|run| run.model.layout);
+    assert_eq!(layouts.collect::<Vec<_>>(), [Some("packed".to_owned()), Some("packed".to_owned())]);
 }
 
 #[test]

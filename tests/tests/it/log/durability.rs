@@ -18,14 +18,14 @@ use super::{expected, half};
 use crate::named::Named;
 
 /// Names the folder to a test that is run as a process of its own.
-const FOLDER: &str = "ARRAKIS_TEST_LOG";
+pub(super) const FOLDER: &str = "ARRAKIS_TEST_LOG";
 /// The first number of its runs.
 const FROM: &str = "ARRAKIS_TEST_FROM";
 /// Runs that all processes together begin; a few of them are killed before they are in the log.
 const RUNS: u64 = 1_010;
 
 /// A test of this binary as a process of its own, if it is asked to be one.
-fn process(test: &str, folder: &Path) -> Command {
+pub(super) fn process(test: &str, folder: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env(FOLDER, folder).stdout(Stdio::piped()).stderr(Stdio::null());
     command
@@ -174,7 +174,14 @@ fn cramped() {
         run("file", &|bench| bench.file("big", &vec![0; 800_000])),
         run("result", &|bench| bench.result(&"x".repeat(800_000))),
         run("metrics", &|bench| (0..100_000).try_for_each(|step| bench.metric("loss", step, 0.0))),
-        run("record", &|bench| bench.note("x".repeat(800_000))),
+        run("note", &|bench| bench.note("x".repeat(800_000))),
+        // Each of them is small enough, and all together are not.
+        bench
+            .conduct(&Subject::experiment("record", json!("x".repeat(90_000))), |bench| {
+                bench.note("x".repeat(90_000))?;
+                bench.metric("x".repeat(90_000), 0, 0.0)
+            })
+            .map(|_| ()),
         bench.conduct(&Subject::experiment("parameters", json!("x".repeat(800_000))), |_| Ok(())).map(|_| ()),
     ];
     for error in errors {
@@ -194,7 +201,7 @@ fn a_full_disk_fails_the_run_and_harms_nothing() {
     let (said, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("done"), "{said}{words}");
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error ")).collect();
-    assert_eq!(errors.len(), 6);
+    assert_eq!(errors.len(), 7);
     assert!(errors.iter().all(|error| error.contains("cannot write `")), "{errors:?}");
 
     let log = Log::open(folder.path());
@@ -202,9 +209,9 @@ fn a_full_disk_fails_the_run_and_harms_nothing() {
         log.list().unwrap().into_iter().map(|record| (record.name, record.status)).collect();
     let of = |names: &[&str]| names.iter().map(|name| status[*name]).collect::<Vec<Status>>();
     assert_eq!(of(&["small", "small again"]), [Status::Completed; 2]);
-    assert_eq!(of(&["tensor", "file", "result", "metrics"]), [Status::Failed; 4]);
+    assert_eq!(of(&["tensor", "file", "result", "metrics", "note"]), [Status::Failed; 5]);
     assert_eq!(of(&["record"]), [Status::Interrupted], "its last word could not be written");
-    assert_eq!(status.len(), 7, "a run that cannot be begun leaves nothing");
+    assert_eq!(status.len(), 8, "a run that cannot be begun leaves nothing");
     assert_eq!(log.fsck().unwrap().damage, []);
 }
 

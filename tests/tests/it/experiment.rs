@@ -8,6 +8,7 @@ mod walkthrough;
 
 use std::path::Path;
 
+use arrakis_bench::hypothesis::{Hypothesis, Samples};
 use arrakis_bench::{Bench, Error, Kept, Log, Record, Status, Work, experiment, experiments};
 use arrakis_core::{Answer, Axis, Grid, Host, Prompt, Series};
 use arrakis_models::Decoder;
@@ -91,6 +92,16 @@ fn draws(bench: &Bench) -> Result<Series> {
     Ok(Series::new("Drawn", "number", Axis::indices("draw", 4), [("uniform", numbers)])?)
 }
 
+/// Tests a hypothesis by drawn arrangements.
+#[experiment]
+fn permutes(bench: &Bench) -> Result<f64> {
+    let control = Samples::from_fn(12, |run| Ok(run as f64))?;
+    let treatment = Samples::from_fn(12, |run| Ok(run as f64 * 1.5 + 1.0))?;
+    let hypothesis = Hypothesis { resamples: 999, ..bench.hypothesis() };
+    assert_eq!(hypothesis, Hypothesis { resamples: 999, ..bench.hypothesis() });
+    Ok(hypothesis.permutation(&control, &treatment)?.p)
+}
+
 fn model() -> Decoder {
     loaded(&fixtures::root().join("tests/golden/gpt2"), Kind::Double)
 }
@@ -137,6 +148,20 @@ fn an_experiment_says_what_it_is() {
     assert_eq!(named, [("number", "What is halved.", true), ("times", "How often; three times if absent.", false)]);
     assert!(experiments().is_sorted_by_key(|known| known.name));
     assert_eq!(experiment("experiment::halves").unwrap().path(), known.path());
+}
+
+#[test]
+fn a_hypothesis_is_tested_by_the_seed_of_the_run() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), model());
+    let bench = Bench::new(&model).log_to(folder.path());
+    let p = |seed: u64| permutes(&bench.clone().seed(seed)).unwrap();
+    assert_eq!(p(1), p(1));
+    assert_ne!(p(1), p(2), "other arrangements are drawn");
+    let runs = Log::open(folder.path()).list().unwrap();
+    assert!(runs.iter().all(|run| run.streams == ["hypothesis"]), "{:?}", runs[0].streams);
+    let (mine, other) = (bench.clone().seed(3).hypothesis(), bench.hypothesis());
+    assert!(mine.seed != other.seed && mine.seed < 1 << 53);
+    assert_eq!(Hypothesis { seed: 0, ..mine }, Hypothesis::default());
 }
 
 #[test]

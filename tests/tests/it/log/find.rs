@@ -229,3 +229,60 @@ fn no_number_is_last_whichever_way_runs_are_sorted_and_no_id_is_no_run() {
     let error = log.get("").unwrap_err().to_string();
     assert!(error.contains("no run"), "{error}");
 }
+
+#[test]
+fn whole_numbers_compare_as_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Named::new();
+    let log = Log::open(folder.path());
+    let big = 1_u64 << 53;
+    let seeds = [big + 1, u64::MAX, big, u64::MAX - 1];
+    for seed in seeds {
+        let bench = Bench::new(&model).log_to(folder.path()).seed(seed);
+        let subject = Subject::experiment("seeded", json!({ "seed": seed, "below": -(big as i64) - 1 }));
+        bench.conduct(&subject, |_| Ok(())).unwrap();
+    }
+    let count = |term: &str| log.query(&Query::parse([term]).unwrap()).unwrap().records.len();
+    for field in ["seed", "parameters.seed"] {
+        assert_eq!(count(&format!("{field}={}", big + 1)), 1);
+        assert_eq!(count(&format!("{field}!={big}")), 3);
+        assert_eq!(count(&format!("{field}>{big}")), 3);
+        assert_eq!(count(&format!("{field}<={big}")), 1);
+        assert_eq!(count(&format!("{field}>={}", u64::MAX)), 1);
+        assert_eq!(count(&format!("{field}<18446744073709551616")), 4);
+        assert_eq!(count(&format!("{field}>0.5")), 4);
+        assert_eq!(count(&format!("{field}=9007199254740992.0")), 1, "a double that is whole");
+        let sorted = |sort: &str| {
+            let records = log.query(&Query::default().sort(sort).unwrap()).unwrap().records;
+            records.iter().map(|record| record.seed).collect::<Vec<u64>>()
+        };
+        assert_eq!(sorted(field), [big, big + 1, u64::MAX - 1, u64::MAX]);
+        assert_eq!(sorted(&format!("-{field}")), [u64::MAX, u64::MAX - 1, big + 1, big]);
+    }
+    assert_eq!(count(&format!("parameters.below<-{big}")), 4);
+    assert_eq!(count(&format!("parameters.below=-{big}")), 0);
+}
+
+#[test]
+fn values_of_one_step_are_compared_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Named::new();
+    let log = Log::open(folder.path());
+    let run = |values: &[(u64, f64)]| {
+        let work = |bench: &Bench<'_>| values.iter().try_for_each(|(step, value)| bench.metric("loss", *step, *value));
+        let subject = Subject::experiment("steps", json!({}));
+        Bench::new(&model).log_to(folder.path()).conduct(&subject, work).unwrap().record.id
+    };
+    let first = run(&[(0, 1.0), (1, 2.0), (0, 3.0), (0, 4.0)]);
+    let other = run(&[(0, 1.5), (1, 2.0), (0, 3.0), (0, 4.25)]);
+    let less = run(&[(0, 1.0), (1, 2.0), (0, 3.0)]);
+    let shown = |a: &str, b: &str| log.diff(a, b, 0.0).unwrap().metrics[0].to_string();
+    assert_eq!(shown(&first, &first), "loss: 0 of 4 numbers apart");
+    assert_eq!(
+        shown(&first, &other),
+        "loss: 2 of 4 numbers apart; the greatest difference is 5e-1 at step 0: 1 and 1.5"
+    );
+    assert_eq!(shown(&first, &less), "loss: 0 of 3 numbers apart; only the first has step 0, value 3");
+    let last = run(&[(0, 1.0), (1, 2.0), (0, 3.0), (0, 5.0)]);
+    assert!(shown(&first, &last).ends_with("1e0 at step 0, value 3: 4 and 5"));
+}

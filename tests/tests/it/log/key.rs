@@ -1,10 +1,16 @@
 //! The key: the same for what would give the same, another for whatever could change a result.
 
+use std::cell::RefCell;
+use std::env;
+use std::fs::File;
+use std::process::Command;
+
 use arrakis_bench::{Bench, Log, Profile, Subject};
-use arrakis_core::Model;
+use arrakis_core::{Host, Model};
 use serde_json::json;
 use tch::Kind;
 
+use super::durability::FOLDER;
 use crate::named::Named;
 
 fn subject() -> Subject {
@@ -95,4 +101,46 @@ fn a_profiled_model_is_the_model_to_the_key() {
     };
     let profiled = profile.run(&model, of).unwrap();
     assert_eq!(plain, profiled);
+}
+
+#[derive(Default)]
+struct Listener(RefCell<Vec<String>>);
+
+impl Host for Listener {
+    fn log(&self, line: &str) {
+        self.0.borrow_mut().push(line.to_owned());
+    }
+}
+
+/// Asks while no file can be opened, which is when the program is digested, and then again.
+#[test]
+fn undigested() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let (model, listener) = (Named::new(), Listener::default());
+    let bench = Bench::new(&model).log_to(folder).reuse(true).host(&listener);
+    let ask = || bench.ask("test.numbers", json!({ "count": 2 })).unwrap();
+    let mut open = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        open.push(file);
+    }
+    assert!(bench.reusable(&subject()).unwrap().is_none());
+    drop(open);
+    let first = ask();
+    assert_eq!(first.record.environment.executable, None);
+    assert!(!ask().reused && !ask().reused);
+    println!("told {}", listener.0.borrow().join("; "));
+}
+
+#[test]
+fn nothing_is_reused_by_a_program_without_a_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let limited = r#"ulimit -n 64; exec "$0" --exact log::key::undigested --nocapture"#;
+    let mut command = Command::new("sh");
+    let output = command.arg("-c").arg(limited).arg(env::current_exe().unwrap()).env(FOLDER, folder.path()).output();
+    let output = output.unwrap();
+    let (said, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{words}");
+    let told = said.lines().find_map(|line| line.strip_prefix("told ")).unwrap();
+    assert_eq!(told, "no run is reused: the file of this program cannot be read, so that its code is unknown");
+    assert_eq!(Log::open(folder.path()).list().unwrap().len(), 3);
 }

@@ -4,15 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrakis_bench::{Bench, Subject};
 use arrakis_core::{Error as CoreError, Host};
 use serde::Serialize;
+use serde_json::json;
 use tch::Tensor;
 
 use crate::adamw::AdamW;
 use crate::checkpoint::Folder;
 use crate::group::{Group, numbers};
 use crate::layout::Layout;
-use crate::metrics::{Line, Metrics};
+use crate::metrics::{self, Line, Metrics};
 use crate::parameters::Parameters;
 use crate::text::Text;
 use crate::training::Training;
@@ -21,6 +23,9 @@ use crate::{Config, Error, Leviathan, Result};
 /// Models computed together. What one model keeps for its backward pass fills the caches of a core, so that several at
 /// once are slower than one after the other.
 const TOGETHER: usize = 1;
+
+/// Whose runs trainings are.
+pub(crate) const OWNER: &str = concat!("arrakis-leviathan ", env!("CARGO_PKG_VERSION"));
 
 /// A training of a stack of models, one for each seed, at some step.
 #[derive(Debug)]
@@ -111,9 +116,38 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A folder of another training, [`Error::NotFinite`], files that cannot be written, and cancellation.
     pub fn run(&mut self, folder: &Folder, host: &dyn Host) -> Result<Trained> {
+        self.run_told(folder, host, |_| Ok(()))
+    }
+
+    /// The same as a run `leviathan.train` of a bench, whose host may cancel it: model, training and text are the run's
+    /// parameters, losses its metrics, and what the training came to its result. Where it goes on from an earlier run,
+    /// that one's losses are its metrics too.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), and those of a log.
+    pub fn conduct(&mut self, bench: &Bench<'_>, folder: &Folder) -> Result<Trained> {
+        let parameters = json!({ "model": self.config, "training": self.training, "text": self.text.digest });
+        let subject = Subject::experiment("leviathan.train", parameters).owner(OWNER);
+        let seeds = self.training.seeds.clone();
+        let asked = bench.conduct(&subject, |bench| {
+            let told = |line: &Line| Ok(record(bench, &seeds, line)?);
+            let trained = self.run_told(folder, bench.listener(), told)?;
+            bench.result(&trained)?;
+            Ok(trained)
+        });
+        Ok(asked?.answer)
+    }
+
+    fn run_told(
+        &mut self,
+        folder: &Folder,
+        host: &dyn Host,
+        mut tell: impl FnMut(&Line) -> Result<()>,
+    ) -> Result<Trained> {
         folder.claim(&self.config, &self.training, &self.text.digest)?;
         folder.restore(self)?;
         let mut metrics = Metrics::open(folder.path(), self.standing.step)?;
+        metrics::read(folder.path())?.iter().try_for_each(&mut tell)?;
         while self.standing.step < self.training.steps && !self.has_stalled() {
             if host.cancelled() {
                 self.keep(folder)?;
@@ -124,7 +158,9 @@ impl<'a> Trainer<'a> {
             host.progress(done, self.training.steps);
             if done.is_multiple_of(self.training.evaluate_every) || done == self.training.steps {
                 let judged = self.judge()?;
-                metrics.write(&self.metric(&losses, &judged))?;
+                let line = self.metric(&losses, &judged);
+                metrics.write(&line)?;
+                tell(&line)?;
                 self.keep(folder)?;
             }
         }
@@ -250,4 +286,13 @@ impl<'a> Trainer<'a> {
         let parameters = Parameters::of(Arc::clone(&self.layout), flat)?;
         Ok(Leviathan::of(&self.config, parameters, Some(Arc::clone(&self.text.vocabulary))))
     }
+}
+
+/// The losses of an evaluation as metrics of the run at work.
+fn record(bench: &Bench<'_>, seeds: &[u64], line: &Line) -> Result<(), arrakis_bench::Error> {
+    for (seed, (trained, judged)) in seeds.iter().zip(line.training_nats.iter().zip(&line.validation_nats)) {
+        bench.metric(format!("training nats, seed {seed}"), line.step, *trained)?;
+        bench.metric(format!("validation nats, seed {seed}"), line.step, *judged)?;
+    }
+    bench.metric("seconds", line.step, line.seconds)
 }

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use arrakis_bench::{Bench, Log, Status, Subject};
 use arrakis_core::{Host, Model, Silent};
+use arrakis_leviathan::compare::{Contestant, compare};
 use arrakis_leviathan::{
     Config, Cut, Error, FeedForward, Folder, Lags, Leviathan, Mixer, Text, Trainer, Training, metrics,
 };
@@ -85,6 +87,49 @@ fn a_stopped_training_goes_on_to_the_same_weights_bit_for_bit() {
     let state = whole.path().join("state.safetensors");
     std::fs::write(&state, &std::fs::read(&state).unwrap()[..100]).unwrap();
     assert!(matches!(new().run(&whole, &Silent), Err(Error::Bench(_))));
+}
+
+#[test]
+fn a_training_is_a_run_with_its_losses_as_metrics() {
+    let text = text();
+    let config = small(correlation(3, Lags::Separable), &text);
+    let options = training(&[1, 2], 8);
+    let scratch = tempfile::tempdir().unwrap();
+    let log = Log::open(scratch.path().join("log"));
+    let folder = Folder::open(scratch.path().join("run")).unwrap();
+    let untrained = Leviathan::new(&config, 1).unwrap();
+    let stopping = Stopping(Cell::new(4));
+    let bench = Bench::new(&untrained).logged(log.clone());
+    let conduct =
+        |bench: &Bench<'_>| Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap().conduct(bench, &folder);
+    let stopped = conduct(&bench.clone().host(&stopping)).unwrap_err();
+    assert!(matches!(stopped, Error::Core(arrakis_core::Error::Cancelled)), "{stopped}");
+    let trained = conduct(&bench).unwrap();
+    let contestant = |name: &str, mixer| Contestant {
+        name: name.into(),
+        config: small(mixer, &text),
+        training: training(&[1, 2], 3),
+    };
+    let contestants = [contestant("attention", Mixer::Attention), contestant("lags", correlation(2, Lags::Diagonal))];
+    let subject = Subject::experiment("both", serde_json::json!({}));
+    let both =
+        |bench: &Bench<'_>| Ok(compare(&contestants, (&text, Path::new(PATH)), &scratch.path().join("both"), bench)?);
+    let compared = bench.conduct(&subject, both).unwrap();
+    assert_eq!(compared.answer.len(), 2);
+
+    let records = log.list().unwrap();
+    let named = |name: &str| records.iter().filter(|record| record.name == name).collect::<Vec<_>>();
+    let runs = named("leviathan.train");
+    assert_eq!(runs.len(), 4);
+    let last_of = |status| *runs.iter().find(|run| run.parent.is_none() && run.status == status).unwrap();
+    let (stopped, whole) = (last_of(Status::Interrupted), last_of(Status::Completed));
+    assert_eq!(stopped.key, whole.key, "the same training");
+    let recorded = log.metrics(&whole.id).unwrap();
+    let last = recorded.iter().rfind(|metric| metric.name == "validation nats, seed 2").unwrap();
+    let (step, lines) = (last.step, metrics::read(folder.path()).unwrap());
+    assert_eq!((step, last.value), (8, lines.last().unwrap().validation_nats[1]));
+    assert_eq!(log.result::<serde_json::Value>(&whole.id).unwrap()["nats"][0], trained.nats[0]);
+    assert_eq!(log.children(&compared.record.id).unwrap().len(), 2);
 }
 
 #[test]

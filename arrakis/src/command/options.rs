@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use arrakis_bench::{Bench, command};
-use arrakis_core::device;
+use arrakis_core::{Host, Model, device};
 use arrakis_models::LoadOptions;
 use clap::Args;
 use tch::{Device, Kind};
@@ -54,8 +54,13 @@ impl Options {
         self.bench.given()
     }
 
-    /// A bench for a model of that name.
+    /// A bench for a loaded model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Loaded, name: &str, console: &'a Console<'_>) -> Bench<'a> {
-        self.bench.bench(&**model, name, console).draw(&Pictures::DEFAULT)
+        self.bench_of(&**model, name, console)
+    }
+
+    /// A bench for any model, with whoever listens.
+    pub(crate) fn bench_of<'a>(&self, model: &'a dyn Model, name: &str, host: &'a dyn Host) -> Bench<'a> {
+        self.bench.bench(model, name, host).draw(&Pictures::DEFAULT)
     }
 }

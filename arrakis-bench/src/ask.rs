@@ -24,7 +24,7 @@ impl Bench<'_> {
             Ok(entry) => subject.owner(entry.owner()),
             Err(_) => subject,
         };
-        self.ask_as(subject, |cx| tool.run(cx), |output| output.clone().into())
+        self.ask_as(&subject, |cx| tool.run(cx), |output| output.clone().into())
     }
 
     /// The parameters of a tool with every default filled in, without asking; the errors are those of [`ask`](Self::ask).
@@ -45,7 +45,7 @@ impl Bench<'_> {
         {
             return Ok(reused);
         }
-        self.ask_as(subject, |cx| tool.ask(parameters, cx), Answer::clone)
+        self.ask_as(&subject, |cx| tool.ask(parameters, cx), Answer::clone)
     }
 
     /// What the first sweep of a tool would run, without running or logging it; none if the tool makes no sweep.
@@ -66,18 +66,18 @@ impl Bench<'_> {
 
     fn ask_as<T>(
         &self,
-        subject: Subject,
+        subject: &Subject,
         ask: impl FnOnce(&Context<'_>) -> arrakis_core::Result<T>,
         answer: impl FnOnce(&T) -> Answer,
     ) -> Result<Asked<T>> {
         let Some(running) = &self.running else {
-            return self.conduct(&subject, |bench| {
+            return self.conduct(subject, |bench| {
                 let value = ask(&bench.context())?;
                 bench.answer(&answer(&value))?;
                 Ok(value)
             });
         };
-        let mut record = self.record(&subject)?;
+        let mut record = self.record(subject)?;
         running.inherit(&record)?;
         let start = Instant::now();
         let outcome = guarded(&subject.name, || Ok(ask(&self.context())?));

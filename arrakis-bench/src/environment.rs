@@ -70,10 +70,9 @@ pub struct PluginRecord {
 
 impl Environment {
     pub(crate) fn of(model: &dyn Model) -> Self {
-        static PROGRAM: OnceLock<(Option<String>, Option<String>)> = OnceLock::new();
         static LIBTORCH: OnceLock<Option<String>> = OnceLock::new();
         static PROCESSOR: OnceLock<Option<String>> = OnceLock::new();
-        let (program, executable) = PROGRAM.get_or_init(program).clone();
+        let (program, executable) = program();
         Self {
             device: device_name(model.device()),
             dtype: dtype_name(model.kind()),
@@ -147,8 +146,13 @@ pub(crate) fn digest_of_file(path: &Path) -> io::Result<(String, u64)> {
     Ok((hasher.finalize().to_hex().to_string(), hasher.count()))
 }
 
-/// Name and digest of the running program.
-fn program() -> (Option<String>, Option<String>) {
+/// Name and digest of the running program, where they can be found; looked for once.
+pub(crate) fn program() -> (Option<String>, Option<String>) {
+    static PROGRAM: OnceLock<(Option<String>, Option<String>)> = OnceLock::new();
+    PROGRAM.get_or_init(find_program).clone()
+}
+
+fn find_program() -> (Option<String>, Option<String>) {
     let Ok(path) = std::env::current_exe() else { return (None, None) };
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     // The file itself, which may have been replaced under its name by now.

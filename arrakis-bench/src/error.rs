@@ -126,7 +126,7 @@ pub enum Error {
         why: String,
     },
     /// A file outside the log that is not what it was when a run read or wrote it.
-    #[error("run `{id}` {did} `{path}`, whose digest was {was}, and it {is}; {cure}")]
+    #[error("run `{id}` {did} `{path}`, {change}; {cure}")]
     OtherFile {
         /// The run.
         id: String,
@@ -134,10 +134,8 @@ pub enum Error {
         did: &'static str,
         /// The file.
         path: String,
-        /// The digest that it had.
-        was: String,
-        /// What it is now: `is 0f1e…`, `cannot be read: …`.
-        is: String,
+        /// What digest it had, and what is there now.
+        change: String,
         /// What can be done.
         cure: &'static str,
     },

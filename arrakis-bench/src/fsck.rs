@@ -124,7 +124,9 @@ impl Looking<'_> {
     /// What an interrupted run had stored until then.
     fn interrupted(&mut self, folder: &Path, record: &mut Record) {
         let ((events, in_journal), (_, in_metrics)) = (journal::events(folder), journal::metrics(folder));
-        events.into_iter().for_each(|event| event.enter(record));
+        for event in events {
+            event.enter(record);
+        }
         for (name, trouble) in [(JOURNAL, in_journal), (METRICS, in_metrics)] {
             if let Some(why) = trouble {
                 self.damaged(&folder.join(name), DamageKind::Changed, why);

@@ -94,11 +94,13 @@ fn letters(text: &str) -> String {
 /// Adds to a record what the run in a folder has written down since its start; what of it is damaged is a warning.
 pub(crate) fn read_into(folder: &Path, record: &mut Record) {
     let (events, trouble) = events(folder);
-    events.into_iter().for_each(|event| event.enter(record));
+    for event in events {
+        event.enter(record);
+    }
     record.warnings.extend(trouble.map(|why| format!("what `{JOURNAL}` says further on is lost: {why}")));
     let (metrics, trouble) = metrics(folder);
     for metric in metrics {
-        Metric::enter(metric, &mut record.metrics);
+        metric.enter(&mut record.metrics);
     }
     record.warnings.extend(trouble.map(|why| format!("what `{METRICS}` says further on is lost: {why}")));
 }
@@ -107,7 +109,7 @@ pub(crate) fn read_into(folder: &Path, record: &mut Record) {
 pub(crate) fn events(folder: &Path) -> (Vec<Event>, Option<String>) {
     lines(&folder.join(JOURNAL), |line| {
         let (digest, text) = line.split_once(' ').ok_or("it has no digest")?;
-        if letters(text) != digest { Err("its digest is another".into()) } else { of_json(text) }
+        if letters(text) == digest { of_json(text) } else { Err("its digest is another".into()) }
     })
 }
 

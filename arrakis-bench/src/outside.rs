@@ -9,6 +9,7 @@ use arrakis_core::remembered::{FileIdentity, remembered};
 use arrakis_core::{FileUse, ParameterFile};
 
 use crate::environment::digest_of_file;
+use crate::page::short;
 use crate::{Error, FileRecord, Record, Result};
 
 /// The path of a file as a record has it.
@@ -84,11 +85,11 @@ impl Record {
         files.iter().try_for_each(|(path, was)| {
             let is = match file(Path::new(path)) {
                 Ok(is) if is.digest == was.digest => return Ok(()),
-                Ok(is) => format!("is {} now", is.digest),
+                Ok(is) => format!("is {} now", short(&is.digest)),
                 Err(error) => format!("cannot be read: {error}"),
             };
-            let (id, path, was) = (self.id.clone(), path.clone(), was.digest.clone());
-            Err(Error::OtherFile { id, did, path, was, is, cure })
+            let change = format!("whose digest was {}, and it {is}", short(&was.digest));
+            Err(Error::OtherFile { id: self.id.clone(), did, path: path.clone(), change, cure })
         })
     }
 }

@@ -4,7 +4,7 @@ use arrakis_core::device;
 use tch::Kind;
 
 use crate::{Asked, Bench, Error, Experiment, Kept, Record, Result, Study, Wanted, Work};
-use crate::{device_name, dtype_name, experiments};
+use crate::{device_name, dtype_name, environment, experiments};
 
 impl Record {
     /// The model of the run as it was loaded; an error if the run does not say by which name.
@@ -40,6 +40,14 @@ impl Record {
         let of_crate: Vec<&&'static Experiment> = named.iter().filter(same_crate).collect();
         match &of_crate[..] {
             [only] => Ok(Some(only)),
+            [] if self.environment.program.is_some() && self.environment.program == environment::program().0 => {
+                let why = format!(
+                    "this program has no `#[experiment]` `{}` of `{}`; what conducted it is to be called as it was then",
+                    self.name,
+                    self.owner.as_deref().unwrap_or("an unknown crate")
+                );
+                Err(Error::NoRerun { id: self.id.clone(), why })
+            }
             [] => Err(Error::Elsewhere {
                 id: self.id.clone(),
                 name: self.name.clone(),

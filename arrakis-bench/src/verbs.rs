@@ -5,6 +5,7 @@ mod listed;
 mod shown;
 mod table;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use arrakis_core::print::Room;
@@ -125,7 +126,7 @@ pub struct Choice {
     sort: Option<String>,
     /// Give at most so many: the last ones, or the first ones of an order
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZero<usize>>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -168,12 +169,17 @@ impl LogVerb {
             Self::Query { terms, choice } => listed::runs(log, terms, choice),
             Self::Show { run, json } => shown::run(log, run, *json, room),
             Self::Versions { name, json } => listed::versions(log, name, *json),
-            Self::Source { run_or_version } => Ok(Said::results(log.source(run_or_version)?)),
+            Self::Source { run_or_version } => {
+                let code = log.source(run_or_version)?;
+                let end = if code.ends_with('\n') { "" } else { "\n" };
+                Ok(Said::results(code + end))
+            }
             Self::Diff { a, b, tolerance, json } => differing::said(&log.diff(a, b, *tolerance)?, *json),
             Self::Tag { run, tags, remove } => tag(log, run, tags, *remove),
             Self::Note { run, text } => {
                 let record = log.note(run, text)?;
-                Ok(Said::words(format!("run {} has {} notes\n", record.id, record.notes.len())))
+                let count = record.notes.len();
+                Ok(Said::words(format!("run {} has {count} note{}\n", record.id, if count == 1 { "" } else { "s" })))
             }
             Self::Rm { runs, children } => remove(log, runs, *children),
             Self::Fsck { mend, json } => fsck(log, *mend, *json),

@@ -97,7 +97,7 @@ pub(super) struct Work<'a> {
 pub(super) struct Done {
     numbers: Vec<(String, f64)>,
     /// The record of its run.
-    record: Record,
+    record: Box<Record>,
     /// Whether the run was in the log.
     recalled: bool,
 }
@@ -166,6 +166,6 @@ impl Work<'_> {
             None => bench.clone(),
         };
         let asked = bench.perform(&self.study.name, Value::Object(cell.parameters.clone()))?;
-        Ok(Done { numbers: numbers(&asked), record: asked.record, recalled: asked.reused })
+        Ok(Done { numbers: numbers(&asked), record: Box::new(asked.record), recalled: asked.reused })
     }
 }

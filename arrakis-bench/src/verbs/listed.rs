@@ -14,7 +14,7 @@ pub(super) fn runs(log: &Log, terms: &[String], choice: &Choice) -> Result<Said>
         query = query.sort(field)?;
     }
     if let Some(limit) = choice.limit {
-        query = query.limit(limit);
+        query = query.limit(limit.get());
     }
     let Listing { records, damaged } = log.query(&query)?;
     let mut words: Vec<String> = damaged.iter().map(|damage| format!("not listed: {damage}")).collect();

@@ -113,6 +113,9 @@ fn an_experiment_of_another_program_names_the_program() {
     let mut record = Log::open(folder.path()).list().unwrap().remove(0);
     record.name = "quarters".into();
     record.owner = Some("their-heads 2.0.0".into());
+    // A program that made the run and cannot do it again does not send the reader to itself.
+    let error = bench.rerun(&record).unwrap_err().to_string();
+    assert!(error.contains("this program has no `#[experiment]` `quarters` of `their-heads 2.0.0`"), "{error}");
     record.environment.program = Some("their-program".into());
     let error = bench.rerun(&record).unwrap_err().to_string();
     assert!(error.contains("`their-program rerun ") && error.contains("`their-heads 2.0.0`"), "{error}");

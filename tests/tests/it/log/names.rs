@@ -76,7 +76,9 @@ struct Pen;
 impl Draw for Pen {
     fn draw(&self, _: &Answer, folder: &Path) -> arrakis_core::Result<Vec<PathBuf>> {
         let files = ["a.svg", "b.svg"].map(|name| folder.join(name));
-        files.iter().for_each(|file| fs::write(file, "drawn").unwrap());
+        for file in &files {
+            fs::write(file, "drawn").unwrap();
+        }
         Ok(files.to_vec())
     }
 

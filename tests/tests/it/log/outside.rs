@@ -133,7 +133,7 @@ fn what_a_reused_run_wrote_is_still_there() {
     assert_eq!(fs::read_to_string(&to).unwrap(), "one");
     fs::write(&to, "two").unwrap();
     assert!(!ask().reused);
-    assert!(listener.heard().contains(&digest("two")));
+    assert!(listener.heard().contains(&digest("two")[..12]));
 }
 
 #[test]
@@ -174,7 +174,10 @@ fn a_rerun_names_the_file_that_is_another() {
         fs::write(&from, "two").unwrap();
         let error = bench.rerun(before).unwrap_err();
         assert!(matches!(&error, Error::OtherFile { path, .. } if *path == read), "{}: {error}", before.name);
-        assert!(error.to_string().contains(&digest("one")) && error.to_string().contains(&digest("two")), "{error}");
+        assert!(
+            error.to_string().contains(&digest("one")[..12]) && error.to_string().contains(&digest("two")[..12]),
+            "{error}"
+        );
         fs::remove_file(&from).unwrap();
         assert!(bench.rerun(before).unwrap_err().to_string().contains("cannot be read"));
         fs::write(&from, "one").unwrap();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use arrakis_bench::Bench;
 use arrakis_core::{Axis, Grid, Series};
+use arrakis_models::LoadOptions;
 
 use crate::checkpoint::Folder;
 use crate::metrics::{self, Line};
@@ -43,13 +44,14 @@ impl Outcome {
 }
 
 /// Trains every contestant in a folder of its own below `folder` and as a run of `bench`, or goes on where an earlier run
-/// stood; those that are done already are only judged again.
+/// stood; those that are done already are only judged again. `options` say on what device and in what kind passes are computed.
 ///
 /// # Errors
 /// Contestants with other seeds than the first or the same name, and the errors of a training.
 pub fn compare(
     contestants: &[Contestant],
     (text, path): (&Text, &Path),
+    options: &LoadOptions,
     folder: &Path,
     bench: &Bench<'_>,
 ) -> Result<Vec<Outcome>> {
@@ -67,7 +69,7 @@ pub fn compare(
     // Everything is checked before the first hour is spent.
     let trainers = contestants
         .iter()
-        .map(|contestant| Trainer::new(&contestant.config, &contestant.training, text, path))
+        .map(|contestant| Trainer::on(&contestant.config, &contestant.training, (text, path), options))
         .collect::<Result<Vec<Trainer<'_>>>>()?;
     let mut outcomes = Vec::new();
     for (contestant, mut trainer) in contestants.iter().zip(trainers) {

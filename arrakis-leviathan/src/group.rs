@@ -14,13 +14,20 @@ use crate::{Config, Error, Result};
 #[derive(Debug)]
 pub(crate) struct Group {
     seeds: Vec<u64>,
-    network: Network,
+    config: Config,
+    parameters: Parameters,
+    /// What passes are computed in; parameters and their gradients are in single precision.
+    kind: Kind,
 }
 
 impl Group {
     /// `parameters` has one model for each seed, and shares its memory.
-    pub(crate) fn new(config: &Config, seeds: &[u64], parameters: Parameters) -> Result<Self> {
-        Ok(Self { seeds: seeds.to_vec(), network: Network::new(config.clone(), parameters.recorded()?) })
+    pub(crate) fn new(config: &Config, seeds: &[u64], parameters: &Parameters, kind: Kind) -> Result<Self> {
+        Ok(Self { seeds: seeds.to_vec(), config: config.clone(), parameters: parameters.recorded()?, kind })
+    }
+
+    fn network(&self) -> Result<Network> {
+        Ok(Network::new(self.config.clone(), self.parameters.cast(self.kind)?))
     }
 
     fn stack(&self) -> i64 {
@@ -28,7 +35,7 @@ impl Group {
     }
 
     fn hooks<'a>(&'a self, training: &'a Training, step: u64) -> TrainingHooks<'a> {
-        TrainingHooks::new(&self.network.config, training, &self.seeds, step)
+        TrainingHooks::new(&self.config, training, &self.seeds, step)
     }
 
     /// The loss of each model on the windows of a step, in nats for each token, and its gradient: `[stack, count]`.
@@ -36,14 +43,14 @@ impl Group {
     /// # Errors
     /// [`Error::NotFinite`] with the place where a number went wrong.
     pub(crate) fn gradient(&self, text: &Text, training: &Training, step: u64) -> Result<(Vec<f64>, Tensor)> {
-        let (tokens, targets) = text.windows(&self.seeds, step, training.batch, self.network.config.context)?;
+        let (tokens, targets) = text.windows(&self.seeds, step, training.batch, self.config.context)?;
         let mut hooks = self.hooks(training, step);
         let losses = self.losses(&tokens, &targets, &mut hooks, true)?;
         let mut total = losses.f_sum(None::<Kind>)?;
         for balance in &hooks.balance {
             total = total.f_add(&balance.f_sum(None::<Kind>)?.f_mul_scalar(training.balance)?)?;
         }
-        let gradients = Tensor::f_run_backward(&[&total], self.network.parameters.parts(), false, false)?;
+        let gradients = Tensor::f_run_backward(&[&total], self.parameters.parts(), false, false)?;
         let flattened = gradients.iter().map(|gradient| Ok(gradient.f_reshape([self.stack(), -1])?));
         let gradient = Tensor::f_cat(&flattened.collect::<Result<Vec<Tensor>>>()?, 1)?;
         let losses = numbers(&losses)?;
@@ -56,12 +63,12 @@ impl Group {
     /// The mean loss of each model over tokens (`[stack * batch, pos]`): `[stack]`.
     fn losses(&self, tokens: &Tensor, targets: &Tensor, hooks: &mut dyn Hooks, record: bool) -> Result<Tensor> {
         let mut pass = Pass { record, logits: PosSlice::All, ..Pass::tokens(tokens, hooks) };
-        let logits = self.network.forward(&mut pass)?.logits;
+        let logits = self.network()?.forward(&mut pass)?.logits;
         let logits =
             logits.ok_or_else(|| CoreError::Invalid { what: "pass".into(), why: "it has no logits".into() })?;
-        let vocab = self.network.config.vocab as i64;
-        let each = logits.f_view([-1, vocab])?.f_cross_entropy_loss(
-            &targets.f_reshape([-1])?,
+        let logits = logits.f_view([-1, self.config.vocab as i64])?.f_to_kind(self.parameters.flat.kind())?;
+        let each = logits.f_cross_entropy_loss(
+            &targets.f_reshape([-1])?.f_to_device(logits.device())?,
             None::<Tensor>,
             Reduction::None,
             -100,
@@ -76,7 +83,7 @@ impl Group {
         let mut search = FirstFault::new(hooks);
         {
             let _off = tch::no_grad_guard();
-            self.network.forward(&mut Pass { logits: PosSlice::None, ..Pass::tokens(tokens, &mut search) })?;
+            self.network()?.forward(&mut Pass { logits: PosSlice::None, ..Pass::tokens(tokens, &mut search) })?;
         }
         let (place, model) = match search.found {
             Some((point, model)) => (point.to_string(), model),
@@ -90,7 +97,7 @@ impl Group {
         let _off = tch::no_grad_guard();
         let mut sums = vec![0.0; self.seeds.len()];
         for some in starts.chunks(batch) {
-            let (tokens, targets) = text.judged_windows(some, self.network.config.context)?;
+            let (tokens, targets) = text.judged_windows(some, self.config.context)?;
             let each = |x: &Tensor| x.f_repeat([self.stack(), 1]);
             let losses = unwatched(|hooks| self.losses(&each(&tokens)?, &each(&targets)?, hooks, false))?;
             for (sum, loss) in sums.iter_mut().zip(numbers(&losses)?) {
@@ -102,7 +109,7 @@ impl Group {
 }
 
 pub(crate) fn numbers(values: &Tensor) -> Result<Vec<f64>> {
-    Ok(Vec::try_from(values.f_detach()?.f_to_kind(Kind::Double)?)?)
+    Ok(Vec::try_from(values.f_detach()?.f_to_kind(Kind::Double)?.f_to_device(tch::Device::Cpu)?)?)
 }
 
 #[cfg(test)]
@@ -115,6 +122,7 @@ mod tests {
     use crate::text::Text;
     use crate::training::Training;
     use crate::{Cut, Result};
+    use tch::Kind;
 
     #[test]
     fn models_computed_together_are_the_models_alone() -> Result<()> {
@@ -134,7 +142,7 @@ mod tests {
             let shape =
                 Config { n_layers: 2, n_heads: 2, d_model, d_mlp, vocab, context: 16, positions, mixer, feed_forward };
             let gradient = |seeds: &[u64]| {
-                Group::new(&shape, seeds, Parameters::new(&shape, seeds)?)?.gradient(&text, &training, 7)
+                Group::new(&shape, seeds, &Parameters::new(&shape, seeds)?, Kind::Float)?.gradient(&text, &training, 7)
             };
             let (both, alone) = (gradient(&[4, 9])?, [gradient(&[4])?, gradient(&[9])?]);
             for (place, (losses, gradient)) in (0..).zip(&alone) {

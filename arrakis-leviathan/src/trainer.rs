@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use arrakis_bench::{Bench, Subject};
 use arrakis_core::{Error as CoreError, Host};
+use arrakis_models::LoadOptions;
 use serde::Serialize;
-use serde_json::json;
-use tch::Tensor;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::Folder;
@@ -20,10 +21,6 @@ use crate::text::Text;
 use crate::training::Training;
 use crate::{Config, Error, Leviathan, Result};
 
-/// Models computed together. What one model keeps for its backward pass fills the caches of a core, so that several at
-/// once are slower than one after the other.
-const TOGETHER: usize = 1;
-
 /// Whose runs trainings are.
 pub(crate) const OWNER: &str = concat!("arrakis-leviathan ", env!("CARGO_PKG_VERSION"));
 
@@ -32,6 +29,7 @@ pub(crate) const OWNER: &str = concat!("arrakis-leviathan ", env!("CARGO_PKG_VER
 pub struct Trainer<'a> {
     config: Config,
     training: Training,
+    kind: Kind,
     text: &'a Text,
     layout: Arc<Layout>,
     groups: Vec<Group>,
@@ -74,8 +72,19 @@ pub struct Trained {
 }
 
 impl<'a> Trainer<'a> {
-    /// A training at its beginning; `path` names the text in errors.
+    /// A training at its beginning, in single precision on the CPU; `path` names the text in errors.
     pub fn new(config: &Config, training: &Training, text: &'a Text, path: &Path) -> Result<Self> {
+        Self::on(config, training, (text, path), &LoadOptions::default())
+    }
+
+    /// The same on a device, passes computed in a kind: single or double precision, or bfloat16, in which weights, their
+    /// gradients and the losses stay single.
+    pub fn on(
+        config: &Config,
+        training: &Training,
+        (text, path): (&'a Text, &Path),
+        &LoadOptions { kind, device }: &LoadOptions,
+    ) -> Result<Self> {
         config.check()?;
         training.check()?;
         text.check(path, config.context)?;
@@ -83,9 +92,17 @@ impl<'a> Trainer<'a> {
             let why = format!("it is {} and the text has {} tokens", config.vocab, text.vocabulary.len());
             return Err(Error::config("vocab", why));
         }
+        let master = match kind {
+            Kind::Float | Kind::BFloat16 => Kind::Float,
+            Kind::Double => Kind::Double,
+            other => {
+                let why = format!("{other:?} loses small gradients; train in float32, float64 or bfloat16");
+                return Err(Error::config("dtype", why));
+            }
+        };
         let parameters = Parameters::new(config, &training.seeds)?;
-        let flat = parameters.flat.shallow_clone();
-        let optimiser = AdamW::new(&parameters.layout, &flat)?;
+        let (layout, flat) = (parameters.layout, parameters.flat.f_to_device(device)?.f_to_kind(master)?);
+        let optimiser = AdamW::new(&layout, &flat)?;
         let standing = Standing {
             step: 0,
             seconds: 0.0,
@@ -93,13 +110,25 @@ impl<'a> Trainer<'a> {
             best_losses: vec![f64::INFINITY; training.seeds.len()],
             stale: 0,
         };
-        let layout = parameters.layout;
-        let groups = (0..).zip(training.seeds.chunks(TOGETHER)).map(|(place, seeds)| {
-            let rows = flat.f_narrow(0, place * TOGETHER as i64, seeds.len() as i64)?;
-            Group::new(config, seeds, Parameters::of(Arc::clone(&layout), rows)?)
+        // On the CPU, what one model keeps for its backward pass fills the caches, so that several at once are slower
+        // than one after the other; other devices want as much as they can get.
+        let together = if device == Device::Cpu { 1 } else { training.seeds.len() };
+        let groups = (0..).step_by(together).zip(training.seeds.chunks(together)).map(|(first, seeds)| {
+            let rows = flat.f_narrow(0, first, seeds.len() as i64)?;
+            Group::new(config, seeds, &Parameters::of(Arc::clone(&layout), rows)?, kind)
         });
         let groups = groups.collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), training: training.clone(), text, layout, groups, flat, optimiser, standing })
+        Ok(Self {
+            config: config.clone(),
+            training: training.clone(),
+            kind,
+            text,
+            layout,
+            groups,
+            flat,
+            optimiser,
+            standing,
+        })
     }
 
     /// Steps done.
@@ -126,8 +155,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Those of [`run`](Self::run), and those of a log.
     pub fn conduct(&mut self, bench: &Bench<'_>, folder: &Folder) -> Result<Trained> {
-        let parameters = json!({ "model": self.config, "training": self.training, "text": self.text.digest });
-        let subject = Subject::experiment("leviathan.train", parameters).owner(OWNER);
+        let subject = Subject::experiment("leviathan.train", self.claimed()).owner(OWNER);
         let seeds = self.training.seeds.clone();
         let asked = bench.conduct(&subject, |bench| {
             let told = |line: &Line| Ok(record(bench, &seeds, line)?);
@@ -138,13 +166,26 @@ impl<'a> Trainer<'a> {
         Ok(asked?.answer)
     }
 
+    /// Everything that the weights depend on.
+    fn claimed(&self) -> Value {
+        json!({
+            "model": self.config,
+            "training": self.training,
+            "text": self.text.digest,
+            "dtype": format!("{:?}", self.kind),
+            "device": format!("{:?}", self.flat.device()),
+            // Sums are ordered by threads, so another number of them is another result.
+            "threads": tch::get_num_threads(),
+        })
+    }
+
     fn run_told(
         &mut self,
         folder: &Folder,
         host: &dyn Host,
         mut tell: impl FnMut(&Line) -> Result<()>,
     ) -> Result<Trained> {
-        folder.claim(&self.config, &self.training, &self.text.digest)?;
+        folder.claim(&self.claimed())?;
         folder.restore(self)?;
         let mut metrics = Metrics::open(folder.path(), self.standing.step)?;
         metrics::read(folder.path())?.iter().try_for_each(&mut tell)?;
@@ -282,7 +323,7 @@ impl<'a> Trainer<'a> {
 
     /// One model of the stack when it was best.
     pub fn model(&self, place: usize) -> Result<Leviathan> {
-        let flat = self.standing.best.f_narrow(0, place as i64, 1)?.f_detach_copy()?;
+        let flat = self.standing.best.f_narrow(0, place as i64, 1)?.f_detach_copy()?.f_to_device(Device::Cpu)?;
         let parameters = Parameters::of(Arc::clone(&self.layout), flat)?;
         Ok(Leviathan::of(&self.config, parameters, Some(Arc::clone(&self.text.vocabulary))))
     }

@@ -1,13 +1,11 @@
 //! The options that every verb understands, and what they mean for models.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use arrakis_bench::{Bench, command};
 use arrakis_core::{Host, Model, device};
 use arrakis_models::LoadOptions;
 use clap::Args;
-use tch::{Device, Kind};
 
-use super::Usage;
 use super::console::Console;
 use crate::{Loaded, Pictures};
 
@@ -33,15 +31,6 @@ impl Options {
     /// The kind and device of models.
     pub(crate) fn load_options(&self) -> Result<LoadOptions> {
         Ok(LoadOptions { kind: self.bench.dtype.kind(), device: device::device(&self.bench.device)? })
-    }
-
-    /// An error where models cannot be trained as these options have it.
-    pub(crate) fn check_trains(&self) -> Result<()> {
-        let LoadOptions { kind, device } = self.load_options()?;
-        if kind != Kind::Float || device != Device::Cpu {
-            bail!(Usage("models are trained in float32 on the CPU; leave `--dtype` and `--device` out".into()));
-        }
-        Ok(())
     }
 
     /// Loads a model as these options have it.

@@ -51,6 +51,7 @@ impl Arguments {
         let contestants = contestants.collect::<Result<Vec<Contestant>>>()?;
         let Some(first) = contestants.first() else { bail!(Usage("nothing to compare; give `--models`".into())) };
         process::catch_interrupt();
+        let load_options = options.load_options()?;
         let (listener, untrained) = (Listener(console), Leviathan::new(&first.config, options.seed())?);
         let bench = options.bench_of(&untrained, &format!("untrained {}", first.name), &listener);
         let each = contestants.iter().map(|contestant| json!({ "name": contestant.name, "model": contestant.config }));
@@ -61,10 +62,12 @@ impl Arguments {
         let subject = Subject::experiment("leviathan.compare", parameters).owner(OWNER);
         let compared = bench.conduct(&subject, |bench| {
             let text = (&text, self.setting.path());
-            let outcomes = compare::compare(&contestants, text, &self.out.join("equal-size"), bench)?;
+            let train = |contestants: &[Contestant], folder: &str| {
+                compare::compare(contestants, text, &load_options, &self.out.join(folder), bench)
+            };
+            let outcomes = train(&contestants, "equal-size")?;
             let timed = if self.equal_time {
-                let contestants = compare::at_equal_time(&contestants, &outcomes);
-                Some(compare::compare(&contestants, text, &self.out.join("equal-time"), bench)?)
+                Some(train(&compare::at_equal_time(&contestants, &outcomes), "equal-time")?)
             } else {
                 None
             };
@@ -81,7 +84,10 @@ impl Arguments {
             Ok((report, found))
         })?;
         let (report, found) = compared.answer;
-        Ok(if self.setting.json { console.json(&found)? } else { console.print(report)? })
+        if self.setting.json {
+            return Ok(console.json(&found)?);
+        }
+        Ok(console.print(report)?)
     }
 
     /// Writes a file of the report.

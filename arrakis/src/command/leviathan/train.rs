@@ -32,7 +32,7 @@ impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let (text, training) = self.setting.read(options)?;
         let config = self.setting.config(self.mixer, self.feed_forward, &text)?;
-        let mut trainer = Trainer::new(&config, &training, &text, self.setting.path())?;
+        let mut trainer = Trainer::on(&config, &training, (&text, self.setting.path()), &options.load_options()?)?;
         let folder = Folder::open(&self.out)?;
         process::catch_interrupt();
         console.tell(format_args!("{}, {} parameters\n", self.mixer, config.parameters()))?;

@@ -12,6 +12,8 @@ use arrakis_leviathan::{
 };
 use arrakis_models::LoadOptions;
 
+use tch::Kind;
+
 use super::{config, correlation};
 
 const PATH: &str = "a text";
@@ -111,9 +113,11 @@ fn a_training_is_a_run_with_its_losses_as_metrics() {
         training: training(&[1, 2], 3),
     };
     let contestants = [contestant("attention", Mixer::Attention), contestant("lags", correlation(2, Lags::Diagonal))];
+    let load = LoadOptions::default();
     let subject = Subject::experiment("both", serde_json::json!({}));
-    let both =
-        |bench: &Bench<'_>| Ok(compare(&contestants, (&text, Path::new(PATH)), &scratch.path().join("both"), bench)?);
+    let both = |bench: &Bench<'_>| {
+        Ok(compare(&contestants, (&text, Path::new(PATH)), &load, &scratch.path().join("both"), bench)?)
+    };
     let compared = bench.conduct(&subject, both).unwrap();
     assert_eq!(compared.answer.len(), 2);
 
@@ -130,6 +134,27 @@ fn a_training_is_a_run_with_its_losses_as_metrics() {
     assert_eq!((step, last.value), (8, lines.last().unwrap().validation_nats[1]));
     assert_eq!(log.result::<serde_json::Value>(&whole.id).unwrap()["nats"][0], trained.nats[0]);
     assert_eq!(log.children(&compared.record.id).unwrap().len(), 2);
+}
+
+#[test]
+fn bfloat16_learns_as_single_precision_does() {
+    let text = text();
+    let config = small(correlation(3, Lags::Separable), &text);
+    let options = Training { rate: 1e-2, ..training(&[1], 30) };
+    let losses = |kind| {
+        let load = LoadOptions { kind, ..LoadOptions::default() };
+        let mut trainer = Trainer::on(&config, &options, (&text, Path::new(PATH)), &load).unwrap();
+        (0..30).map(|_| trainer.step().unwrap()[0]).collect::<Vec<f64>>()
+    };
+    let (double, single, half) = (losses(Kind::Double), losses(Kind::Float), losses(Kind::BFloat16));
+    assert!(half[29] < half[0] - 0.8, "{half:?}");
+    for step in 0..5 {
+        assert!((single[step] - double[step]).abs() < 1e-5, "step {step}: {} and {}", single[step], double[step]);
+        assert!((half[step] - single[step]).abs() < 0.02, "step {step}: {} and {}", half[step], single[step]);
+    }
+    let load = LoadOptions { kind: Kind::Half, ..LoadOptions::default() };
+    let refused = Trainer::on(&config, &options, (&text, Path::new(PATH)), &load).unwrap_err();
+    assert!(refused.to_string().contains("small gradients"), "{refused}");
 }
 
 #[test]

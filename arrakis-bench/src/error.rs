@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// A file that a parameter names and that cannot be used.
     #[error("parameter `{parameter}` names `{path}`, {why}")]
-    Named {
+    FileParameter {
         /// The parameter.
         parameter: String,
         /// The file.

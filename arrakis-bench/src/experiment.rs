@@ -114,14 +114,18 @@ impl Bench<'_> {
     /// The error that [`perform`](Self::perform) would give for such a name or such parameters before anything runs: also
     /// for a file that they name and that is not there.
     pub fn check(name: &str, parameters: Value) -> Result<()> {
-        let files = match named(name)? {
+        outside::check(&Self::files(name, parameters)?)
+    }
+
+    /// The files that such parameters name; the errors are those of [`check`](Self::check), files that are not there apart.
+    pub fn files(name: &str, parameters: Value) -> Result<Vec<ParameterFile>> {
+        Ok(match named(name)? {
             Named::Experiment(experiment) => {
                 experiment.check(parameters.clone())?;
                 ParameterFile::of(&experiment.schema(), &parameters)?
             }
             Named::Tool => arrakis_core::tool(name)?.files(&Self::complete(name, parameters)?)?,
-        };
-        outside::check(&files)
+        })
     }
 }
 

@@ -201,7 +201,7 @@ impl Log {
     pub(crate) fn bytes(&self, record: &Record, name: &str) -> Result<Vec<u8>> {
         let path = self.run_folder(&record.id).join(name);
         let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
-        // Files of format 1, and of a run that did not end, have no digest.
+        // Files of format 1 have no digest, nor have those that a killed process was about to name.
         if let Some(file) = record.files.get(name) {
             let found = blake3::hash(&bytes).to_hex();
             if found.as_str() != file.digest {

@@ -60,7 +60,7 @@ fn unreadable(named: &ParameterFile) -> impl FnOnce(io::Error) -> Error {
 
 fn refused(named: &ParameterFile, why: &str) -> Error {
     let (parameter, path) = (named.parameter.clone(), named.path.display().to_string());
-    Error::Named { parameter, path, why: why.to_owned() }
+    Error::FileParameter { parameter, path, why: why.to_owned() }
 }
 
 impl Record {

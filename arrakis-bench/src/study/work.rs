@@ -1,10 +1,12 @@
 //! The work of a study: its cells are run, and make one table.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use arrakis_core::{Answer, Error as CoreError};
+use arrakis_core::{Answer, Error as CoreError, FileUse};
 use serde_json::{Value, json};
 
 use super::Study;
@@ -12,7 +14,7 @@ use super::cells::Cell;
 use super::numbers::numbers;
 use super::table::Measured;
 use super::team::{Team, Told, Workers};
-use crate::{Asked, Bench, Error, Record, Result, Subject};
+use crate::{Asked, Bench, Error, Record, Result, Subject, outside};
 
 /// What a study gave.
 #[derive(Debug, Clone)]
@@ -42,9 +44,23 @@ impl Study {
         self.run_by(bench, Some(workers))
     }
 
-    /// The error that a run would give before its first cell.
+    /// The error that a run would give before its first cell; also where two cells would write one file.
     pub fn check(&self) -> Result<()> {
-        self.cells()?.into_iter().try_for_each(|cell| Bench::check(&self.name, Value::Object(cell.parameters)))
+        let mut written: HashMap<PathBuf, String> = HashMap::new();
+        for cell in self.cells()? {
+            let label = cell.label();
+            let files = Bench::files(&self.name, Value::Object(cell.parameters))?;
+            outside::check(&files)?;
+            for file in files.into_iter().filter(|file| file.usage == FileUse::Written) {
+                let path = file.path.display().to_string();
+                if let Some(other) = written.insert(file.path, label.clone()) {
+                    let parameter = file.parameter;
+                    let why = format!("the cells `{other}` and `{label}` would both write `{path}`");
+                    return Err(self.refused(format!("{why}; vary `{parameter}` too")));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn run_by(&self, bench: &Bench<'_>, workers: Option<&Workers<'_>>) -> Result<Studied> {

@@ -45,9 +45,9 @@ register_tools!(Copies);
 
 /// Copies a file by the tool, and reads the copy.
 #[experiment]
-fn copies_twice(bench: &Bench, corpus: Corpus, to: String) -> Result<f64, Error> {
-    let Corpus::File(from) = &corpus else { return Ok(0.0) };
-    let first = bench.run(&Copies { from: from.clone(), to: Some(to.clone().into()) })?;
+fn copies_twice(bench: &Bench, corpus: &Corpus, to: &str) -> Result<f64, Error> {
+    let Corpus::File(from) = corpus else { return Ok(0.0) };
+    let first = bench.run(&Copies { from: from.clone(), to: Some(to.into()) })?;
     bench.ask("test.copies", json!({ "from": to }))?;
     assert!(first.record.read.len() == 1 && first.record.wrote.len() == 1);
     Ok(2.0)
@@ -55,11 +55,11 @@ fn copies_twice(bench: &Bench, corpus: Corpus, to: String) -> Result<f64, Error>
 
 /// Reads and writes by itself.
 #[experiment]
-fn reads_alone(bench: &Bench, from: String, to: String) -> Result<String, Error> {
-    bench.reads(&from)?;
-    let text = fs::read_to_string(&from).unwrap();
-    fs::write(&to, &text).unwrap();
-    bench.wrote(&to)?;
+fn reads_alone(bench: &Bench, from: &str, to: &str) -> Result<String, Error> {
+    bench.reads(from)?;
+    let text = fs::read_to_string(from).unwrap();
+    fs::write(to, &text).unwrap();
+    bench.wrote(to)?;
     Ok(text)
 }
 
@@ -226,7 +226,8 @@ fn files_that_are_not_there_are_an_error_before_anything_runs() {
     assert!(bench.run(&Copies { from: gone.clone(), to: None }).is_err());
     assert!(!log.exists());
     let subject = Subject::experiment("outer", json!({}));
-    bench.conduct(&subject, |bench| Ok(assert!(bench.ask("test.copies", json!({ "from": gone })).is_err()))).unwrap();
+    let call = |bench: &Bench<'_>| bench.ask("test.copies", json!({ "from": gone })).map(drop);
+    assert!(bench.conduct(&subject, call).unwrap_err().to_string().contains("which cannot be read"));
     let error = bench.reads(&here).unwrap_err().to_string();
     assert!(error.starts_with("a file that is read belongs to a run"), "{error}");
     // The command finds it before it loads the model.
@@ -324,4 +325,19 @@ fn a_lens_that_was_trained_anew_is_read_anew() {
     assert!(error.contains("no tokenizer"), "{error}");
     let failed = Log::open(folder.path().join("log")).list().unwrap().pop().unwrap();
     assert_eq!(failed.read[&text_of(&corpus)].digest, digest("[\"a text\"]"));
+}
+
+#[test]
+fn two_cells_of_a_study_do_not_write_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from.txt"), folder.path().join("to.txt"));
+    fs::write(&from, "one").unwrap();
+    let model = Named::new();
+    let bench = Bench::new(&model).log_to(folder.path().join("log"));
+    let study = Study::of("test.copies").fixed("from", text_of(&from)).fixed("to", text_of(&to)).seeds([1, 2]);
+    let error = study.run(&bench).unwrap_err().to_string().replace(&text_of(folder.path()), "F");
+    let why = "the cells `seed 1` and `seed 2` would both write `F/to.txt`; vary `to` too";
+    assert_eq!(error, format!("study of `test.copies`: {why}"));
+    assert!(!to.exists() && !folder.path().join("log").exists());
+    Study::of("test.copies").fixed("from", text_of(&from)).seeds([1, 2]).run(&bench).unwrap();
 }

@@ -87,6 +87,7 @@ impl Bench<'_> {
         let (tool, parameters) = (subject.name.clone(), subject.parameters.clone());
         running.add(Event::Call(Call { tool, parameters, digest, error, seconds }))?;
         if outcome.is_ok() {
+            subject.still(&record)?;
             record.wrote = subject.written()?;
             running.inherit(&record)?;
         }

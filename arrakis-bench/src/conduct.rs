@@ -51,14 +51,14 @@ impl<'a> Bench<'a> {
                 running.source(source)?;
             }
             let value = work(&bench)?;
+            subject.still(&running.record())?;
             subject.written()?.into_iter().try_for_each(|(path, file)| running.wrote(path, file))?;
             Ok(value)
         });
         let ended = running.end(outcome, start.elapsed());
-        if let Some(whole) = &self.running {
-            whole.inherit(&running.record())?;
-        }
+        let inherited = self.running.as_ref().map_or(Ok(()), |whole| whole.inherit(&running.record()));
         let (answer, record) = ended?;
+        inherited?;
         Ok(Asked { answer, record, folder, reused: false })
     }
 

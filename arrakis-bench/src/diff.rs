@@ -1,14 +1,19 @@
 //! `diff`: what two runs differ in — code, parameters, environment, numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::writing::{METRICS, RESULT, SOURCE, TENSORS};
 use crate::{
-    Difference, Error, Log, Outcome, Record, Result, Status, compare_answers, compare_json, compare_tensors, tensors,
+    Difference, Error, Log, Metric, Outcome, Record, Result, Status, compare_answers, compare_json, compare_tensors,
+    tensors,
 };
+
+/// The fields of a record that say what was asked.
+const ASKED: [&str; 10] =
+    ["what", "name", "owner", "version", "parameters", "seed", "memory_limit", "model", "plugins", "read"];
 
 /// What two runs differ in.
 #[derive(Debug, Clone, Serialize)]
@@ -20,7 +25,7 @@ pub struct Diff {
     /// The code as a unified diff, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What the runs were asked: name, version, parameters, seed, model.
+    /// What the runs were asked: name, version, parameters, seed, model, files.
     pub asked: Vec<Change>,
     /// What they ran on.
     pub environment: Vec<Change>,
@@ -31,7 +36,7 @@ pub struct Diff {
     /// The tools that were asked within, where the answers or the questions differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
-    /// Pictures and files of the runs' own that are not equal, or that only one of them has.
+    /// Pictures and files of the runs' own, or outside the log, that are not equal, or that only one of them has.
     pub files: Vec<String>,
     /// What could not be compared, and why.
     pub notes: Vec<String>,
@@ -62,23 +67,7 @@ impl Log {
         let (a, b) = (self.get(a)?, self.get(b)?);
         let mut diff = Diff {
             code: self.code(&a, &b)?,
-            asked: changes(
-                &a,
-                &b,
-                &[
-                    "what",
-                    "name",
-                    "owner",
-                    "version",
-                    "parameters",
-                    "seed",
-                    "memory_limit",
-                    "model",
-                    "plugins",
-                    "read",
-                    "wrote",
-                ],
-            )?,
+            asked: changes(&a, &b, &ASKED)?,
             environment: environment(&a, &b)?,
             results: Vec::new(),
             metrics: self.compare_metrics(&a, &b, tolerance)?,
@@ -156,29 +145,19 @@ impl Log {
     fn compare_metrics(&self, a: &Record, b: &Record, tolerance: f64) -> Result<Vec<Difference>> {
         let json = |record: &Record| -> Result<Value> {
             let mut metrics = Map::new();
-            for metric in self.metrics(&record.id)? {
-                let steps = metrics.entry(metric.name).or_insert_with(|| Value::Object(Map::new()));
-                if let Value::Object(steps) = steps {
-                    steps.insert(place_of(metric.step, steps), arrakis_core::number::to_value(metric.value));
+            let mut values: HashMap<(String, u64), u64> = HashMap::new();
+            for Metric { name, step, value } in self.metrics(&record.id)? {
+                let place = values.entry((name.clone(), step)).or_default();
+                *place += 1;
+                let place = if *place == 1 { format!("step {step}") } else { format!("step {step}, value {place}") };
+                if let Value::Object(steps) = metrics.entry(name).or_insert_with(|| Value::Object(Map::new())) {
+                    steps.insert(place, arrakis_core::number::to_value(value));
                 }
             }
             Ok(Value::Object(metrics))
         };
         Ok(compare_json(&json(a)?, &json(b)?, tolerance))
     }
-}
-
-/// What a value of a metric is called: by its step, and by its place among the values of that step from the second on.
-fn place_of(step: u64, known: &Map<String, Value>) -> String {
-    let name = |place: usize| match place {
-        1 => format!("step {step}"),
-        place => format!("step {step}, value {place}"),
-    };
-    let mut place = 1;
-    while known.contains_key(&name(place)) {
-        place += 1;
-    }
-    name(place)
 }
 
 /// The calls of two runs that are not the same question with the same answer, to the bit.
@@ -202,7 +181,10 @@ fn files(a: &Record, b: &Record) -> Vec<String> {
     let other =
         |name: &&String| ![RESULT, SOURCE, METRICS].contains(&name.as_str()) && !tensors(a, name) && !tensors(b, name);
     let names: BTreeSet<&String> = a.files.keys().chain(b.files.keys()).filter(other).collect();
-    names.into_iter().filter(|name| a.files.get(*name) != b.files.get(*name)).cloned().collect()
+    let own = names.into_iter().filter(|name| a.files.get(*name) != b.files.get(*name));
+    let paths: BTreeSet<&String> = a.wrote.keys().chain(b.wrote.keys()).collect();
+    let outside = paths.into_iter().filter(|path| a.wrote.get(*path) != b.wrote.get(*path));
+    own.chain(outside).cloned().collect()
 }
 
 /// What the environments differ in, the process apart.

@@ -8,11 +8,12 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
+use arrakis_core::remembered::is_digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::writing::METRICS;
-use crate::{Call, Error, FileRecord, Metric, Note, Outcome, Record, Result, TensorRecord};
+use crate::{Call, Error, FileRecord, Metric, Note, Outcome, Record, Result, TensorRecord, seal};
 
 /// The file of the journal.
 pub(crate) const JOURNAL: &str = ".journal";
@@ -50,6 +51,18 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// Why the names in it could not be those of a run's files; a journal comes from outside like any other file.
+    fn misnamed(&self) -> Option<String> {
+        let (name, digest) = match self {
+            Self::Again(name) | Self::Picture(name) => (name, None),
+            Self::File(name, file) => (name, Some(&file.digest)),
+            Self::Tensor(_, tensor) => (&tensor.file, None),
+            _ => return None,
+        };
+        let sound = seal::is_plain(name) && digest.is_none_or(|digest| is_digest(digest));
+        (!sound).then(|| format!("`{name}` is no name and digest of a file of a run"))
+    }
+
     /// Adds this to a record.
     pub(crate) fn enter(self, record: &mut Record) {
         match self {
@@ -109,7 +122,11 @@ pub(crate) fn read_into(folder: &Path, record: &mut Record) {
 pub(crate) fn events(folder: &Path) -> (Vec<Event>, Option<String>) {
     lines(&folder.join(JOURNAL), |line| {
         let (digest, text) = line.split_once(' ').ok_or("it has no digest")?;
-        if letters(text) == digest { of_json(text) } else { Err("its digest is another".into()) }
+        if letters(text) != digest {
+            return Err("its digest is another".into());
+        }
+        let event: Event = of_json(text)?;
+        event.misnamed().map_or(Ok(event), Err)
     })
 }
 

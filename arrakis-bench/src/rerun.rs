@@ -71,7 +71,8 @@ impl Bench<'_> {
     /// Does a run again, with its parameters, its seed and its number of threads, as a new run of this bench.
     ///
     /// An error if this bench's model is not the one of the run, down to its weights, if this program does not have the
-    /// experiment, or if a file that the run read is another, or one that it wrote would be lost. An experiment whose code has changed since is run as it is now, and the host is told.
+    /// experiment, if a file that the run read is another now, or if something else would be lost where it wrote. An
+    /// experiment whose code has changed since is run as it is now, and the host is told.
     pub fn rerun(&self, before: &Record) -> Result<Asked<Kept>> {
         self.same_model(before)?;
         before.check_rerun()?;

@@ -1,8 +1,8 @@
 //! A run at work: what it records of itself while it goes on.
 
+mod names;
+
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use arrakis_core::{Answer, Draw, Error as CoreError, Host};
@@ -10,37 +10,10 @@ use serde_json::Value;
 use tch::Tensor;
 
 use crate::environment::peak_memory;
-use crate::export::PAGE;
 use crate::journal::Event;
-use crate::writing::{METRICS, RECORD, RESULT, SOURCE, TENSORS, Writing};
+use crate::writing::{METRICS, RESULT, SOURCE, TENSORS, Writing};
 use crate::{Error, FileRecord, Metric, Outcome, Record, Result, Status, git, tensors};
-
-/// The names that a run gives to files of its own.
-const TAKEN: [&str; 6] = [RECORD, RESULT, TENSORS, SOURCE, METRICS, PAGE];
-
-/// Whose a file of a run is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Owner {
-    /// A tensor's of that name.
-    Tensor(String),
-    /// The experiment's.
-    File,
-    /// The experiment's, and a picture.
-    Picture,
-    /// The answer's, a picture of one of its parts.
-    Drawn,
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tensor(name) => write!(f, "the tensor `{name}`"),
-            Self::File => f.write_str("a file of the experiment's own"),
-            Self::Picture => f.write_str("a picture of the experiment's own"),
-            Self::Drawn => f.write_str("a picture of the answer"),
-        }
-    }
-}
+use names::{Names, Owner};
 
 /// A run at work; it listens for its bench, so that it hears of the random streams that are opened.
 pub(crate) struct Running<'a> {
@@ -51,14 +24,13 @@ pub(crate) struct Running<'a> {
     /// What storing and drawing took.
     aside: Cell<Duration>,
     ended: Cell<bool>,
-    /// Whose the files are that were stored so far.
-    owners: RefCell<BTreeMap<String, Owner>>,
+    names: Names,
 }
 
 impl<'a> Running<'a> {
     pub(crate) fn new(record: Record, writing: Option<Writing>, host: &'a dyn Host) -> Self {
-        let (aside, ended, owners) = (Cell::default(), Cell::default(), RefCell::default());
-        Self { record: RefCell::new(record), writing, host, aside, ended, owners }
+        let (aside, ended, names) = (Cell::default(), Cell::default(), Names::default());
+        Self { record: RefCell::new(record), writing, host, aside, ended, names }
     }
 
     pub(crate) fn id(&self) -> String {
@@ -90,13 +62,13 @@ impl<'a> Running<'a> {
 
     /// Stores a file under a name of the user's.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.take(name, Owner::File)?;
+        self.names.take(name, Owner::File)?;
         self.store(name, |writing| writing.file(name, bytes))
     }
 
     /// Stores a picture under a name of the user's.
     pub(crate) fn picture(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.take(name, Owner::Picture)?;
+        self.names.take(name, Owner::Picture)?;
         self.store(name, |writing| writing.file(name, bytes))?;
         self.add(Event::Picture(name.to_owned()))
     }
@@ -105,7 +77,7 @@ impl<'a> Running<'a> {
     pub(crate) fn tensor(&self, name: &str, tensor: &Tensor) -> Result<()> {
         let file = format!("{name}.safetensors");
         self.free_name(name, &file)?;
-        self.take(&file, Owner::Tensor(name.to_owned()))?;
+        self.names.take(&file, Owner::Tensor(name.to_owned()))?;
         let described = tensors::describe(&file, tensor)?;
         self.store(&file, |writing| {
             tensors::write_tensors(&writing.folder().join(&file), [(name.to_owned(), tensor)])?;
@@ -134,9 +106,9 @@ impl<'a> Running<'a> {
         self.outcome(Outcome::Answer, &json)?;
         let (Some(draw), Some(writing)) = (draw, &self.writing) else { return Ok(()) };
         let warn = |error: &Error| self.add(Event::Warning(format!("no picture: {error}")));
-        let taken = |name: &str| self.take(name, Owner::Drawn).is_err();
+        let taken = |name: &str| self.names.take(name, Owner::Drawn).is_err();
         match self.aside(|| writing.draw(draw, answer, &taken)) {
-            Ok(names) => names.into_iter().try_for_each(|name| match self.take(&name, Owner::Drawn) {
+            Ok(names) => names.into_iter().try_for_each(|name| match self.names.take(&name, Owner::Drawn) {
                 Ok(()) => {
                     self.store(&name, |writing| writing.keep(&name))?;
                     self.add(Event::Picture(name))
@@ -238,22 +210,6 @@ impl<'a> Running<'a> {
         outcome.map(|value| (value, record.clone()))
     }
 
-    /// Takes the name of a file for one that stores it, perhaps again; an error if it is of another.
-    fn take(&self, name: &str, owner: Owner) -> Result<()> {
-        check_name(name)?;
-        let mut owners = self.owners.borrow_mut();
-        match owners.get(name) {
-            Some(known) if *known != owner => {
-                let why = format!("the run has stored {known} under that name; choose another");
-                Err(CoreError::Invalid { what: format!("{owner}, `{name}`"), why }.into())
-            }
-            _ => {
-                owners.insert(name.to_owned(), owner);
-                Ok(())
-            }
-        }
-    }
-
     /// An error if another file has a tensor of that name.
     fn free_name(&self, name: &str, file: &str) -> Result<()> {
         match self.record.borrow().tensors.get(name) {
@@ -317,21 +273,6 @@ impl Host for Running<'_> {
     fn cancelled(&self) -> bool {
         self.host.cancelled()
     }
-}
-
-/// An error if a file of a run cannot have that name.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    let refuse = |why: &str| Err(CoreError::Invalid { what: format!("file name `{name}`"), why: why.into() }.into());
-    if TAKEN.contains(&name) {
-        return refuse("the run has a file of its own of that name; choose another");
-    }
-    let letters = |letter: char| letter.is_alphanumeric() || " -_.,+=@()[]".contains(letter);
-    if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.chars().all(letters) {
-        return refuse(
-            "give letters, digits and `-_.` alone, no folder, at most 200 bytes, and no dot at the beginning",
-        );
-    }
-    Ok(())
 }
 
 /// The digest of an answer: blake3 over its JSON and over each of its tensors.

@@ -7,7 +7,7 @@ use arrakis_core::remembered::is_digest;
 use serde_json::Value;
 
 use crate::writing::RECORD;
-use crate::{Error, FORMAT, Record, Result, replace};
+use crate::{Error, FORMAT, FileRecord, Record, Result, replace};
 
 /// What stands between the record and its digest, and after the digest.
 const BEFORE: &str = ",\n  \"digest\": \"";
@@ -49,12 +49,15 @@ pub(crate) fn read(path: &Path) -> Result<Record> {
 
 /// A file of a record that could lie outside its run or be the record, or whose bytes could lie outside the store.
 fn misnamed(record: &Record) -> Option<&String> {
-    let plain = |name: &str| {
-        Path::new(name).file_name().is_some_and(|own| own == name) && !name.starts_with('.') && name != RECORD
-    };
-    let files = record.files.iter().find(|(name, file)| !plain(name) || !is_digest(&file.digest)).map(|(name, _)| name);
+    let sound = |(name, file): (&String, &FileRecord)| is_plain(name) && is_digest(&file.digest);
+    let files = record.files.iter().find(|entry| !sound(*entry)).map(|(name, _)| name);
     let named = record.tensors.values().map(|tensor| &tensor.file).chain(&record.pictures);
-    files.or_else(|| named.into_iter().find(|name| !plain(name)))
+    files.or_else(|| named.into_iter().find(|name| !is_plain(name)))
+}
+
+/// Whether a name is one of a file in the folder of a run, and not of its record.
+pub(crate) fn is_plain(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|own| own == name) && !name.starts_with('.') && name != RECORD
 }
 
 fn newer(path: &Path, format: u32) -> Error {

@@ -16,6 +16,7 @@ use crate::{Error, Result};
 
 pub use cells::Cell;
 pub use team::Workers;
+pub(crate) use work::CELLS;
 pub use work::Studied;
 
 /// One tool or experiment, and the parameters under which it is to be run.

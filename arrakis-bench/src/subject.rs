@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrakis_core::{FileUse, ParameterFile};
 use serde_json::Value;
 
-use crate::{FileRecord, Result, Work, outside};
+use crate::{Error, FileRecord, Record, Result, Work, outside};
 
 /// What a run is to be a run of: a tool, an experiment or a study with its parameters.
 ///
@@ -72,6 +72,24 @@ impl Subject {
         outside::check(&self.files)?;
         let read = self.files.iter().filter(|file| file.usage == FileUse::Read);
         read.map(|file| Ok((outside::name(&file.path)?, outside::parameter(file)?))).collect()
+    }
+
+    /// An error if a file that was to be read is no longer what it was at the start, for then nobody knows of which the
+    /// result is; what the run wrote itself is not looked at.
+    pub(crate) fn still(&self, record: &Record) -> Result<()> {
+        for file in self.files.iter().filter(|file| file.usage == FileUse::Read) {
+            let name = outside::name(&file.path)?;
+            let written = |other: &ParameterFile| other.usage == FileUse::Written && other.path == file.path;
+            if record.wrote.contains_key(&name) || self.files.iter().any(written) {
+                continue;
+            }
+            if record.read.get(&name) != Some(&outside::parameter(file)?) {
+                let (parameter, path) = (file.parameter.clone(), file.path.display().to_string());
+                let why = "which changed while it was read; do it again when nobody writes to it".to_owned();
+                return Err(Error::FileParameter { parameter, path, why });
+            }
+        }
+        Ok(())
     }
 
     /// The files that were to be written, as they are now, those apart that are not there.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::study::CELLS;
 use crate::writing::{METRICS, RESULT};
 use crate::{Diff, Difference, Log, Record, Result, Work};
 
@@ -30,12 +31,9 @@ impl Log {
             bits = other_bits(&before, &again);
             let picture = |name: &&String| before.pictures.contains(name) || again.pictures.contains(name);
             // A study's own file names the runs of its cells, which are new.
-            if before.what != Work::Study {
-                bits.extend(diff.files.iter().filter(|name| !picture(name)).cloned());
-            }
+            let own = |name: &&String| before.what == Work::Study && *name == CELLS;
+            bits.extend(diff.files.iter().filter(|name| !picture(name) && !own(name)).cloned());
             bits.extend(diff.calls.iter().cloned());
-            let other = |(path, file): &(&String, _)| again.wrote.get(*path).is_some_and(|now| now != *file);
-            bits.extend(before.wrote.iter().filter(other).map(|(path, _)| format!("`{path}`, which it wrote")));
         }
         Ok(Verdict { tolerance, diff, bits })
     }

@@ -9,9 +9,6 @@ use crate::{Error, Result};
 /// The keyword of a JSON schema that says what is done with the file that a text names: `"read"` or `"written"`.
 pub const FILE_KEYWORD: &str = "x-file";
 
-/// How many references in a row are followed: more than any type has, and an end for a schema that goes round.
-const REFERENCES: usize = 64;
-
 /// What is done with a file that a parameter names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileUse {
@@ -57,70 +54,78 @@ impl ParameterFile {
     /// # Ok::<(), arrakis_core::Error>(())
     /// ```
     pub fn of(schema: &Value, parameters: &Value) -> Result<Vec<Self>> {
-        let mut files = Vec::new();
-        walk(schema, schema, parameters, "", &mut files)?;
-        Ok(files)
+        let mut walk = Walk { root: schema, files: Vec::new() };
+        walk.at(schema, parameters, "", &mut Vec::new())?;
+        Ok(walk.files)
     }
 }
 
-fn walk(schema: &Value, root: &Value, value: &Value, path: &str, files: &mut Vec<ParameterFile>) -> Result<()> {
-    let mut schema = schema;
-    for _ in 0..REFERENCES {
-        note(schema, value, path, files)?;
+/// A walk through parameters, beside their schema.
+struct Walk<'a> {
+    root: &'a Value,
+    files: Vec<ParameterFile>,
+}
+
+impl<'a> Walk<'a> {
+    /// Looks at a value; `seen` are the references that were followed for it, for types may go round.
+    fn at(&mut self, schema: &'a Value, value: &Value, path: &str, seen: &mut Vec<&'a str>) -> Result<()> {
+        self.note(schema, value, path)?;
+        self.within(schema, value, path)?;
         for key in ["anyOf", "oneOf", "allOf"] {
             for choice in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
-                walk(choice, root, value, path, files)?;
+                self.at(choice, value, path, seen)?;
             }
         }
-        within(schema, root, value, path, files)?;
-        let reference = schema.get("$ref").and_then(Value::as_str);
-        match reference.and_then(|name| root.pointer(name.trim_start_matches('#'))) {
-            Some(found) => schema = found,
-            None => return Ok(()),
+        let Some(reference) = schema.get("$ref").and_then(Value::as_str).filter(|name| !seen.contains(name)) else {
+            return Ok(());
+        };
+        seen.push(reference);
+        match self.root.pointer(reference.trim_start_matches('#')) {
+            Some(found) => self.at(found, value, path, seen),
+            None => Ok(()),
         }
     }
-    Ok(())
-}
 
-/// Notes the file that a value names, if the schema says that it names one.
-fn note(schema: &Value, value: &Value, path: &str, files: &mut Vec<ParameterFile>) -> Result<()> {
-    let (Some(said), Some(name)) = (schema.get(FILE_KEYWORD), value.as_str()) else { return Ok(()) };
-    let usage = match said.as_str() {
-        Some("read") => FileUse::Read,
-        Some("written") => FileUse::Written,
-        _ => {
-            let why = format!("`{FILE_KEYWORD}` is `\"read\"` or `\"written\"`, and this is `{said}`");
-            return Err(Error::Invalid { what: format!("schema of parameter `{path}`"), why });
-        }
-    };
-    let file = ParameterFile { parameter: path.to_owned(), path: name.into(), usage };
-    if !files.contains(&file) {
-        files.push(file);
-    }
-    Ok(())
-}
-
-/// Looks at what an object or a list holds.
-fn within(schema: &Value, root: &Value, value: &Value, path: &str, files: &mut Vec<ParameterFile>) -> Result<()> {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match value {
-        Value::Object(members) => {
-            let (properties, others) = (schema.get("properties"), schema.get("additionalProperties"));
-            for (name, value) in members {
-                if let Some(schema) = properties.and_then(|known| known.get(name)).or(others) {
-                    walk(schema, root, value, &below(name), files)?;
+    /// Looks at what an object or a list holds.
+    fn within(&mut self, schema: &'a Value, value: &Value, path: &str) -> Result<()> {
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        match value {
+            Value::Object(members) => {
+                let (properties, others) = (schema.get("properties"), schema.get("additionalProperties"));
+                for (name, value) in members {
+                    if let Some(schema) = properties.and_then(|known| known.get(name)).or(others) {
+                        self.at(schema, value, &below(name), &mut Vec::new())?;
+                    }
                 }
             }
-        }
-        Value::Array(entries) => {
-            let (first, others) = (schema.get("prefixItems"), schema.get("items"));
-            for (place, value) in entries.iter().enumerate() {
-                if let Some(schema) = first.and_then(|first| first.get(place)).or(others) {
-                    walk(schema, root, value, &below(&place.to_string()), files)?;
+            Value::Array(entries) => {
+                let (first, others) = (schema.get("prefixItems"), schema.get("items"));
+                for (place, value) in entries.iter().enumerate() {
+                    if let Some(schema) = first.and_then(|first| first.get(place)).or(others) {
+                        self.at(schema, value, &below(&place.to_string()), &mut Vec::new())?;
+                    }
                 }
             }
+            _ => {}
         }
-        _ => {}
+        Ok(())
     }
-    Ok(())
+
+    /// Notes the file that a value names, if the schema says that it names one.
+    fn note(&mut self, schema: &Value, value: &Value, path: &str) -> Result<()> {
+        let (Some(said), Some(name)) = (schema.get(FILE_KEYWORD), value.as_str()) else { return Ok(()) };
+        let usage = match said.as_str() {
+            Some("read") => FileUse::Read,
+            Some("written") => FileUse::Written,
+            _ => {
+                let why = format!("`{FILE_KEYWORD}` is `\"read\"` or `\"written\"`, and this is `{said}`");
+                return Err(Error::Invalid { what: format!("schema of parameter `{path}`"), why });
+            }
+        };
+        let file = ParameterFile { parameter: path.to_owned(), path: name.into(), usage };
+        if !self.files.contains(&file) {
+            self.files.push(file);
+        }
+        Ok(())
+    }
 }

@@ -16,6 +16,9 @@ use super::table::Measured;
 use super::team::{Team, Told, Workers};
 use crate::{Asked, Bench, Error, Record, Result, Subject, outside};
 
+/// The file that says which run each cell is.
+pub(crate) const CELLS: &str = "cells.json";
+
 /// What a study gave.
 #[derive(Debug, Clone)]
 pub struct Studied {
@@ -89,7 +92,7 @@ impl Study {
                     }
                 }
             }
-            bench.file("cells.json", format!("{:#}\n", Value::Array(runs)).as_bytes())?;
+            bench.file(CELLS, format!("{:#}\n", Value::Array(runs)).as_bytes())?;
             if let (true, Some((cell, why))) = (failed.len() == cells.len(), failed.first()) {
                 return Err(self.refused(format!("every cell failed, `{cell}` first: {why}")));
             }

@@ -134,6 +134,13 @@ fn a_damaged_journal_is_named_and_hides_nothing_before_the_damage() {
         assert_eq!((record.calls.len(), record.tags.len(), record.notes.len()), (3, 0, 0));
         assert!(record.warnings[0].contains("its digest is another"), "{:?}", record.warnings);
     }
+    // A journal comes from outside: what it names lies in the folder of its run.
+    let line = r#"{"file":["../../index",{"digest":"DIGEST","bytes":1}]}"#.replace("DIGEST", &"0".repeat(64));
+    let hostile = format!("{} {line}\n", &blake3::hash(line.as_bytes()).to_hex()[..16]);
+    fs::write(&path, [&bytes[..], hostile.as_bytes()].concat()).unwrap();
+    let record = log.get(&id).unwrap();
+    assert!(record.warnings[0].contains("`../../index` is no name"), "{:?}", record.warnings);
+    assert!(record.files.keys().all(|name| !name.contains('/')) && log.fsck().unwrap().damage.len() == 1);
     // A line that was cut short is none.
     fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
     assert_eq!(log.fsck().unwrap().damage, []);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrakis_bench::{Bench, Error, Experiment, Log, Study, Subject, experiment};
+use arrakis_bench::{Bench, Error, Experiment, Log, Status, Study, Subject, experiment};
 use arrakis_core::{Answer, Context, Corpus, FileUse, Host, ParameterFile, Tool, register_tools, tool, tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::families::loaded;
 use crate::fixtures::root;
 use crate::named::Named;
 
-/// Counts the bytes of a file, and copies it.
+/// Counts the bytes of a file, and copies it; what it finds empty, others write meanwhile.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Copies {
@@ -34,6 +34,9 @@ impl Tool for Copies {
 
     fn run(&self, _: &Context<'_>) -> arrakis_core::Result<Answer> {
         let text = fs::read_to_string(&self.from).unwrap();
+        if text.is_empty() {
+            fs::write(&self.from, "written meanwhile").unwrap();
+        }
         if let Some(to) = &self.to {
             fs::write(to, &text).unwrap();
         }
@@ -239,6 +242,24 @@ fn files_that_are_not_there_are_an_error_before_anything_runs() {
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_read_fails_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, model) = (folder.path().join("from.txt"), Named::new());
+    let bench = Bench::new(&model).log_to(folder.path().join("log"));
+    let within = |bench: &Bench<'_>| bench.ask("test.copies", json!({ "from": from })).map(drop);
+    let outer = Subject::experiment("outer", json!({}));
+    let asks: [&dyn Fn() -> Result<(), Error>; 2] =
+        [&|| within(&bench), &|| bench.conduct(&outer, within).map(|asked| asked.answer)];
+    for ask in asks {
+        fs::write(&from, "").unwrap();
+        let error = ask().unwrap_err().to_string();
+        assert!(error.contains("from.txt`, which changed while it was read"), "{error}");
+    }
+    let runs = bench.log().unwrap().list().unwrap();
+    assert!(runs.iter().all(|run| run.status == Status::Failed) && runs.len() == 2);
+}
+
+#[test]
 fn schemas_say_which_parameters_are_files() {
     let named = |name: &str, parameters: Value| {
         let files = tool(name).unwrap().files(&parameters).unwrap();
@@ -273,6 +294,12 @@ fn schemas_say_which_parameters_are_files() {
     let found: Vec<(&str, String)> = files.iter().map(|file| (file.parameter.as_str(), text_of(&file.path))).collect();
     let wanted = [("list.0", "a"), ("list.2", "b"), ("map.x", "c"), ("pair.1", "d")];
     assert_eq!(found, wanted.map(|(parameter, path)| (parameter, path.to_owned())));
+    // A tree, whose type is made of itself.
+    let tree = json!({ "anyOf": [
+        { "type": "string", "x-file": "written" }, { "$ref": "#" }, { "type": "array", "items": { "$ref": "#" } },
+    ] });
+    let files = ParameterFile::of(&tree, &json!(["a", ["b", ["c"]]])).unwrap();
+    assert_eq!(files.iter().map(|file| file.parameter.as_str()).collect::<Vec<_>>(), ["0", "1.0", "1.1.0"]);
     let wrong = json!({ "properties": { "a": { "x-file": "raed" } } });
     let error = ParameterFile::of(&wrong, &json!({ "a": "b" })).unwrap_err().to_string();
     assert_eq!(error, r#"schema of parameter `a`: `x-file` is `"read"` or `"written"`, and this is `"raed"`"#);

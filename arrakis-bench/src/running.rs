@@ -62,14 +62,12 @@ impl<'a> Running<'a> {
 
     /// Stores a file under a name of the user's.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.names.take(name, Owner::File)?;
-        self.store(name, |writing| writing.file(name, bytes))
+        self.store_as(Owner::File, name, |writing| writing.file(name, bytes))
     }
 
     /// Stores a picture under a name of the user's.
     pub(crate) fn picture(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.names.take(name, Owner::Picture)?;
-        self.store(name, |writing| writing.file(name, bytes))?;
+        self.store_as(Owner::Picture, name, |writing| writing.file(name, bytes))?;
         self.add(Event::Picture(name.to_owned()))
     }
 
@@ -77,9 +75,8 @@ impl<'a> Running<'a> {
     pub(crate) fn tensor(&self, name: &str, tensor: &Tensor) -> Result<()> {
         let file = format!("{name}.safetensors");
         self.free_name(name, &file)?;
-        self.names.take(&file, Owner::Tensor(name.to_owned()))?;
         let described = tensors::describe(&file, tensor)?;
-        self.store(&file, |writing| {
+        self.store_as(Owner::Tensor(name.to_owned()), &file, |writing| {
             tensors::write_tensors(&writing.folder().join(&file), [(name.to_owned(), tensor)])?;
             writing.keep(&file)
         })?;
@@ -106,11 +103,11 @@ impl<'a> Running<'a> {
         self.outcome(Outcome::Answer, &json)?;
         let (Some(draw), Some(writing)) = (draw, &self.writing) else { return Ok(()) };
         let warn = |error: &Error| self.add(Event::Warning(format!("no picture: {error}")));
-        let taken = |name: &str| self.names.take(name, Owner::Drawn).is_err();
-        match self.aside(|| writing.draw(draw, answer, &taken)) {
-            Ok(names) => names.into_iter().try_for_each(|name| match self.names.take(&name, Owner::Drawn) {
+        let free = |name: &str| self.names.free(name, &Owner::Drawn);
+        match self.aside(|| writing.draw(draw, answer, &|name| free(name).is_err())) {
+            Ok(names) => names.into_iter().try_for_each(|name| match free(&name) {
                 Ok(()) => {
-                    self.store(&name, |writing| writing.keep(&name))?;
+                    self.store_as(Owner::Drawn, &name, |writing| writing.keep(&name))?;
                     self.add(Event::Picture(name))
                 }
                 Err(error) => warn(&error),
@@ -219,6 +216,14 @@ impl<'a> Running<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Writes a file that is `owner`'s; an error if the run has stored something else under its name.
+    fn store_as(&self, owner: Owner, name: &str, write: impl FnOnce(&Writing) -> Result<FileRecord>) -> Result<()> {
+        self.names.free(name, &owner)?;
+        self.store(name, write)?;
+        self.names.take(name, owner);
+        Ok(())
     }
 
     /// Writes a file of the run, if it is logged, and names it in the record.

@@ -42,20 +42,21 @@ impl fmt::Display for Owner {
 pub(super) struct Names(RefCell<BTreeMap<String, Owner>>);
 
 impl Names {
-    /// Takes a name for one that stores a file, perhaps again; an error if it is another's, or no name of a file.
-    pub(super) fn take(&self, name: &str, owner: Owner) -> Result<()> {
+    /// An error if a name is another's, or no name of a file.
+    pub(super) fn free(&self, name: &str, owner: &Owner) -> Result<()> {
         check(name)?;
-        let mut owners = self.0.borrow_mut();
-        match owners.get(name) {
-            Some(known) if *known != owner => {
+        match self.0.borrow().get(name) {
+            Some(known) if known != owner => {
                 let why = format!("the run has stored {known} under that name; choose another");
                 Err(CoreError::Invalid { what: format!("{owner}, `{name}`"), why }.into())
             }
-            _ => {
-                owners.insert(name.to_owned(), owner);
-                Ok(())
-            }
+            _ => Ok(()),
         }
+    }
+
+    /// Takes a name for one that has stored a file, perhaps again.
+    pub(super) fn take(&self, name: &str, owner: Owner) {
+        self.0.borrow_mut().insert(name.to_owned(), owner);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use arrakis_bench::{Bench, Log, Subject};
 use arrakis_core::{Answer, Axis, Draw, HookPoint, Kept, PlotSpec, Series};
 use serde_json::json;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::named::Named;
 
@@ -33,6 +33,8 @@ fn nothing_takes_the_name_of_another() {
                 a picture of the experiment's own, `table.csv`: the run has stored a file of the experiment's own under that name; choose another
                 a file of the experiment's own, `heads.svg`: the run has stored a picture of the experiment's own under that name; choose another
                 "); }
+                // A name is taken by what was stored, and not by what could not be.
+                assert!(bench.tensor("v", &Tensor::zeros([1], (Kind::ComplexFloat, Device::Cpu))).is_err());
                 bench.file("v.safetensors", b"own")?;
                 let error = bench.tensor("v", &Tensor::from(2.0)).unwrap_err().to_string();
                 assert!(error.starts_with("the tensor `v`, `v.safetensors`: the run has stored a file"), "{error}");

@@ -1,5 +1,6 @@
 //! What a run ran on: machine, libraries, program and repository.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -37,6 +38,12 @@ pub struct Environment {
     /// The model of the processor, where the system tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processor: Option<String>,
+    /// The model of the accelerator, where it runs on one and the system tells; all models, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    /// The variables that choose how LibTorch computes, those that are set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
     /// The process.
     pub pid: u32,
     /// The folder's git commit, if it is in a repository.
@@ -83,6 +90,8 @@ impl Environment {
             executable,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: PROCESSOR.get_or_init(processor).clone(),
+            accelerator: matches!(model.device(), Device::Cuda(_)).then(accelerator).flatten(),
+            variables: variables(),
             pid: std::process::id(),
             git: git::head(),
         }
@@ -94,6 +103,39 @@ fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.trim_start().strip_prefix(':'))?;
     Some(name.trim().to_owned())
+}
+
+/// The models of the graphics processors, as NVIDIA's driver tells them.
+fn accelerator() -> Option<String> {
+    let folders = fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten();
+    let texts = folders.filter_map(|folder| fs::read_to_string(folder.path().join("information")).ok());
+    let model = |text: String| Some(text.lines().find_map(|line| line.strip_prefix("Model:"))?.trim().to_owned());
+    let models: BTreeSet<String> = texts.filter_map(model).collect();
+    // Which of several a number means, the variable says.
+    let visible = if models.len() > 1 { std::env::var("CUDA_VISIBLE_DEVICES").ok() } else { None };
+    let words: Vec<String> = models.into_iter().chain(visible.map(|chosen| format!("visible {chosen}"))).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// The variables by which LibTorch, oneDNN, MKL and cuBLAS choose kernels and precision: they round differently.
+const VARIABLES: [&str; 12] = [
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DYNAMIC",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+];
+
+fn variables() -> BTreeMap<String, String> {
+    let set = |name: &str| Some((name.to_owned(), std::env::var_os(name)?.to_string_lossy().into_owned()));
+    VARIABLES.into_iter().filter_map(set).collect()
 }
 
 /// The name of a device, as `--device` takes it: `cpu`, `cuda:0` …

@@ -77,7 +77,15 @@ pub(crate) fn facts(record: &Record) -> Vec<(&'static str, String)> {
         ("random streams", list(&record.streams)),
         ("read", files(&record.read)),
         ("wrote", files(&record.wrote)),
-        ("ran on", Some(format!("{}, {}, {} threads", environment.device, environment.dtype, environment.threads))),
+        (
+            "ran on",
+            Some(joined(&[
+                Some(environment.device.clone()),
+                environment.accelerator.clone(),
+                Some(environment.dtype.clone()),
+                Some(format!("{} threads", environment.threads)),
+            ])),
+        ),
         (
             "with",
             Some(joined(&[

@@ -67,6 +67,7 @@ impl Record {
     fn key(&self) -> String {
         let Environment { device, dtype, threads, arrakis, libtorch, executable, system, processor, .. } =
             &self.environment;
+        let Environment { accelerator, variables, .. } = &self.environment;
         let mut known = json!({
             "what": self.what, "name": self.name, "owner": self.owner, "version": self.version,
             "parameters": self.parameters, "read": self.read, "seed": self.seed,
@@ -74,7 +75,7 @@ impl Record {
             "model": self.model.digest, "layout": self.model.layout, "tokenizer": self.model.tokenizer,
             "plugins": self.plugins, "executable": executable, "device": device, "dtype": dtype, "threads": threads,
             "arrakis": arrakis, "libtorch": libtorch, "system": system,
-            "processor": processor,
+            "processor": processor, "accelerator": accelerator, "variables": variables,
         });
         known.sort_all_objects();
         blake3::hash(known.to_string().as_bytes()).to_hex().to_string()

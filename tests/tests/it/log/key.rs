@@ -10,7 +10,7 @@ use arrakis_core::{Host, Model};
 use serde_json::json;
 use tch::Kind;
 
-use super::durability::FOLDER;
+use super::durability::{FOLDER, process};
 use crate::named::Named;
 
 fn subject() -> Subject {
@@ -143,4 +143,28 @@ fn nothing_is_reused_by_a_program_without_a_digest() {
     let told = said.lines().find_map(|line| line.strip_prefix("told ")).unwrap();
     assert_eq!(told, "no run is reused: the file of this program cannot be read, so that its code is unknown");
     assert_eq!(Log::open(folder.path()).list().unwrap().len(), 3);
+}
+
+/// Tells the key of a run, and what it says of its environment.
+#[test]
+fn told() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let model = Named::new();
+    let asked = Bench::new(&model).log_to(folder).conduct(&subject(), |_| Ok(())).unwrap();
+    println!("told {} {:?}", asked.record.key, asked.record.environment.variables);
+}
+
+#[test]
+fn variables_that_choose_kernels_are_in_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |variables: &[(&str, &str)]| {
+        let mut command = process("log::key::told", folder.path());
+        command.env_remove("ATEN_CPU_CAPABILITY").envs(variables.iter().copied());
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        said.lines().find_map(|line| line.strip_prefix("told ").map(str::to_owned)).unwrap()
+    };
+    let plain = told(&[]);
+    assert_eq!(plain, told(&[("ARRAKIS_OF_NO_MATTER", "1")]));
+    let other = told(&[("ATEN_CPU_CAPABILITY", "default")]);
+    assert!(other.contains(r#""ATEN_CPU_CAPABILITY": "default""#) && plain[..64] != other[..64], "{plain} {other}");
 }

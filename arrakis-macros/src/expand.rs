@@ -81,7 +81,7 @@ impl Items<'_> {
         let name = syn::ext::IdentExt::unraw(name).to_string();
         let (source, doc) = (Literal::string(source), Literal::string(doc));
         let schemars = format!("{root}::__private::schemars").replace(' ', "");
-        let fields = signature.arguments.iter().map(|Argument { name, doc, .. }| quote!(#(#doc)* #name));
+        let fields = signature.arguments.iter().map(|Argument { name, attributes, .. }| quote!(#(#attributes)* #name));
         let types: Vec<TokenStream> = signature.arguments.iter().map(Argument::owned).collect();
         let names: Vec<&Ident> = signature.arguments.iter().map(|argument| &argument.name).collect();
         let taken = signature.arguments.iter().zip(&types).map(|(argument, owned)| {

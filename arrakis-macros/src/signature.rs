@@ -23,14 +23,15 @@ pub(crate) struct Argument {
     pub(crate) given: Type,
     /// The type under the `&`, if it is taken by one.
     pub(crate) borrowed: Option<Type>,
-    /// Its doc comment.
-    pub(crate) doc: Vec<Attribute>,
+    /// Its doc comment, and what else its schema is to say.
+    pub(crate) attributes: Vec<Attribute>,
 }
 
 impl Signature {
     /// Takes a function apart; an error says, at the right place, why it is no experiment.
     ///
-    /// Doc comments of parameters are taken out of the function, where Rust has no place for them.
+    /// Doc comments of parameters, and what is said of their schema, are taken out of the function, where Rust has no place
+    /// for them.
     pub(crate) fn of(function: &mut ItemFn) -> Result<Self> {
         let signature = &mut function.sig;
         let qualifiers: [(Option<Span>, &str); 4] = [
@@ -114,7 +115,8 @@ impl Argument {
     fn of(input: &mut FnArg) -> Result<Self> {
         let typed = typed(input)?;
         let name = name(&typed.pat)?;
-        let (doc, others) = std::mem::take(&mut typed.attrs).into_iter().partition(|attr| attr.path().is_ident("doc"));
+        let of_schema = |attr: &Attribute| attr.path().is_ident("doc") || attr.path().is_ident("schemars");
+        let (attributes, others) = std::mem::take(&mut typed.attrs).into_iter().partition(of_schema);
         typed.attrs = others;
         let given = (*typed.ty).clone();
         if has_impl(&given) {
@@ -133,7 +135,7 @@ impl Argument {
                        taken by a plain `&`: `&str`, `&[String]`";
             return Err(Error::new(span, why));
         }
-        Ok(Self { name, given, borrowed, doc })
+        Ok(Self { name, given, borrowed, attributes })
     }
 
     /// Its name as it is recorded.

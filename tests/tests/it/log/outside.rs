@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrakis_bench::{Bench, Error, Experiment, Log, Status, Study, Subject, experiment};
+use arrakis_bench::{Bench, Error, Log, Status, Study, Subject, experiment};
 use arrakis_core::{Answer, Context, Corpus, FileUse, Host, ParameterFile, Tool, register_tools, tool, tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,19 @@ fn reads_alone(bench: &Bench, from: &str, to: &str) -> Result<String, Error> {
     fs::write(to, &text).unwrap();
     bench.wrote(to)?;
     Ok(text)
+}
+
+/// Says of its parameters what a tool says of its fields.
+#[experiment]
+fn reads_said(
+    _bench: &Bench,
+    /// What is read.
+    #[schemars(extend("x-file" = "read"))]
+    from: &Path,
+    #[schemars(extend("x-file" = "written"))] to: &Path,
+) -> Result<f64, Error> {
+    fs::copy(from, to).unwrap();
+    Ok(1.0)
 }
 
 #[derive(Default)]
@@ -150,6 +163,7 @@ fn a_rerun_names_the_file_that_is_another() {
         bench.ask("test.copies", json!({ "from": from, "to": to })).unwrap().record,
         bench.perform("copies_twice", json!({ "corpus": from, "to": to })).unwrap().record,
         bench.perform("reads_alone", json!({ "from": from, "to": to })).unwrap().record,
+        bench.perform("reads_said", json!({ "from": from, "to": to })).unwrap().record,
         Study::of("test.copies")
             .fixed("from", text_of(&from))
             .vary("to", [text_of(&to)])
@@ -220,6 +234,7 @@ fn files_that_are_not_there_are_an_error_before_anything_runs() {
     let read = |parameter: &str| format!("parameter `{parameter}` names `F/gone.txt`, which cannot be read: {os}");
     assert_eq!(wrong("test.copies", json!({ "from": gone })), read("from"));
     assert_eq!(wrong("copies_twice", json!({ "corpus": gone, "to": "to" })), read("corpus"));
+    assert_eq!(wrong("reads_said", json!({ "from": gone, "to": "to" })), read("from"));
     let error = wrong("test.copies", json!({ "from": folder.path() }));
     assert!(error.ends_with("which cannot be read: it is no file"), "{error}");
     let error = wrong("test.copies", json!({ "from": here, "to": gone.join("to") }));
@@ -273,8 +288,8 @@ fn schemas_say_which_parameters_are_files() {
     );
     assert_eq!(named("superposition.reconstruct", json!({ "corpus": ["a text"], "test": "t" })).len(), 1);
     assert_eq!(named("logit_lens.lens", json!({ "prompt": "a text" })), []);
-    let twice = Experiment::fields(experiment_of("copies_twice"));
-    assert_eq!(twice.len(), 2);
+    let said = &arrakis_bench::experiment("reads_said").unwrap().fields()[0];
+    assert_eq!((said.doc.as_str(), &said.schema["x-file"]), ("What is read.", &json!("read")));
 
     // Within lists, maps and choices, through references that go round, and not where they lead nowhere.
     let schema = json!({
@@ -303,10 +318,6 @@ fn schemas_say_which_parameters_are_files() {
     let wrong = json!({ "properties": { "a": { "x-file": "raed" } } });
     let error = ParameterFile::of(&wrong, &json!({ "a": "b" })).unwrap_err().to_string();
     assert_eq!(error, r#"schema of parameter `a`: `x-file` is `"read"` or `"written"`, and this is `"raed"`"#);
-}
-
-fn experiment_of(name: &str) -> &'static Experiment {
-    arrakis_bench::experiment(name).unwrap()
 }
 
 /// A field that speaks of a file and does not say what is done with it would be a silent wrong answer.

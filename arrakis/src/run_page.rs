@@ -25,10 +25,16 @@ pub(crate) fn add(page: Page, log: &Log, record: &Record) -> Result<Page> {
             .calls
             .iter()
             .map(|call| {
-                vec![call.tool.clone().into(), call.parameters.to_string().into(), seconds(call.seconds).into()]
+                let error = call.error.clone().unwrap_or_default();
+                vec![
+                    call.tool.clone().into(),
+                    call.parameters.to_string().into(),
+                    seconds(call.seconds).into(),
+                    error.into(),
+                ]
             })
             .collect();
-        page = page.heading("Tools that were asked").table(&["tool", "parameters", "seconds"], &rows);
+        page = page.heading("Tools that were asked").table(&["tool", "parameters", "seconds", "error"], &rows);
     }
     Ok(match log.source(&record.id) {
         Ok(text) => page.listing("source", &text),
@@ -89,9 +95,13 @@ fn facts(record: &Record) -> Vec<(String, String)> {
     facts.push(("seed", record.seed.to_string()));
     facts.extend(record.version.clone().map(|version| ("version", version.chars().take(12).collect())));
     facts.extend(record.peak_memory.map(|bytes| ("peak memory", format!("{:.0} MB", bytes as f64 / 1e6))));
-    if !record.tags.is_empty() {
-        facts.push(("tags", record.tags.join(", ")));
-    }
+    let lists = [
+        ("read", record.read.keys().cloned().collect::<Vec<String>>()),
+        ("wrote", record.wrote.keys().cloned().collect()),
+        ("tags", record.tags.clone()),
+    ];
+    let given = lists.into_iter().filter(|(_, words)| !words.is_empty());
+    facts.extend(given.map(|(name, words)| (name, words.join(", "))));
     facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect()
 }
 

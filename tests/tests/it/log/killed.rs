@@ -95,6 +95,14 @@ fn what_a_killed_run_recorded_is_not_lost() {
     {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    let page = folder.path().join("page.html");
+    let args = ["arrakis", "report", &id, "--out", page.to_str().unwrap(), "--log", folder.path().to_str().unwrap()];
+    let mut err = Vec::new();
+    assert_eq!(arrakis::command::run(args, &mut Vec::new(), &mut err), 0, "{}", String::from_utf8_lossy(&err));
+    let page = fs::read_to_string(page).unwrap();
+    for part in ["interrupted", "so far so good", "test.numbers", "loss"] {
+        assert!(page.contains(part), "{part}");
+    }
     let found = log.query(&arrakis_bench::Query::parse(["tag=odd", "call=test.numbers", "metrics.loss=1"]).unwrap());
     assert_eq!(found.unwrap().records.len(), 1);
 

@@ -231,16 +231,13 @@ impl<'a> Running<'a> {
         self.at_work()?;
         let Some(writing) = &self.writing else { return Ok(()) };
         let before = self.record.borrow().files.get(name).cloned();
-        if before.is_some() {
-            // Whoever reads the journal of a killed process then does not take the one content for the other.
-            writing.journal(&Event::Again(name.to_owned()))?;
-        }
         let written = self.aside(|| {
-            let written = write(writing)?;
-            if let Some(before) = before.filter(|before| before.digest != written.digest) {
+            if let Some(before) = before {
+                // A process that is killed between the two contents names neither, and leaves nothing that no run has.
+                writing.journal(&Event::Again(name.to_owned()))?;
                 writing.free(name, &before);
             }
-            Ok::<_, Error>(written)
+            write(writing)
         })?;
         self.add(Event::File(name.to_owned(), written))
     }

@@ -85,7 +85,7 @@ impl Writing {
         self.store.share(&self.folder.join(name))
     }
 
-    /// Frees what a file of the run was before it was written again, unless other runs have it.
+    /// Frees the content of a file of the run that is about to be written again, unless other runs have it.
     pub(crate) fn free(&self, name: &str, before: &FileRecord) {
         let (object, path) = (self.store.object(&before.digest), self.folder.join(name));
         // What stays costs room and nothing else, and is found by `fsck`.

@@ -53,7 +53,11 @@ fn one(folder: &Path, layer: u64, step: &mut dyn FnMut()) -> arrakis_bench::Resu
         bench.metric("loss", 0, half(layer, 0))?;
         bench.metric("loss", 1, half(layer, 1))?;
         step();
-        // Every tenth content is the same, so that runs share it.
+        bench.tag("tagged")?;
+        // Every tenth content is the same, so that runs share it; every third is stored in the place of another.
+        if layer.is_multiple_of(3) {
+            bench.tensor("weights", &Tensor::from(layer as i64))?;
+        }
         bench.tensor("weights", &Tensor::from((layer % 10) as i64))?;
         bench.picture("picture.svg", b"<svg/>")?;
         step();
@@ -114,10 +118,12 @@ fn killed_processes_leave_interrupted_runs_and_nothing_else() {
         if record.status == Status::Completed {
             assert_eq!(log.result::<Value>(&record.id).unwrap(), expected(layer));
             assert_eq!(log.metrics(&record.id).unwrap().len(), 2);
-            assert_eq!(record.files.len(), 5);
+            assert_eq!((record.files.len(), record.tags.len()), (5, 1));
         } else {
-            assert_eq!(record.status, Status::Interrupted, "{record:?}");
-            log.metrics(&record.id).unwrap();
+            assert_eq!((record.status, record.warnings.len()), (Status::Interrupted, 0), "{record:?}");
+            // What was recorded before something else is there if that is.
+            assert!(log.metrics(&record.id).unwrap().len() == 2 || record.tags.is_empty());
+            assert!(!record.tags.is_empty() || record.tensors.is_empty());
         }
     }
     for (id, layer) in &acknowledged {

@@ -4,7 +4,7 @@
 
 mod hooks;
 mod model;
-mod names;
+pub(super) mod names;
 
 use std::ffi::c_void;
 use std::sync::OnceLock;

@@ -6,6 +6,7 @@ mod equal;
 mod header;
 mod refused;
 mod template;
+mod versions;
 
 use std::path::PathBuf;
 

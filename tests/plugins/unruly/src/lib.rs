@@ -1,8 +1,8 @@
 //! A plugin that does wrong where it is asked to, and nothing where it is asked to do nothing.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Hooks, ModelExt, Pass, PosSlice, Prompt, Result, Site, Stack, Tool,
-    Weight, edit, register_tools,
+    Answer, Axis, AxisKind, Context, Error, Grid, HookPoint, Hooks, ModelExt, Pass, PosSlice, Prompt, Result, Site,
+    Stack, Tool, Weight, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -200,6 +200,10 @@ const fn few() -> usize {
     7
 }
 
+fn named(point: HookPoint) -> bool {
+    point.site.axes().iter().any(|axis| matches!(axis, AxisKind::Named(_)))
+}
+
 impl Tool for Everything {
     const NAME: &'static str = "unruly.everything";
     type Output = Answer;
@@ -253,8 +257,18 @@ impl Tool for Everything {
             let ids = model.encode(text)?;
             words.push(format!("{ids:?} {} {}", model.decode(&ids)?, model.token_id(" a").unwrap_or(-1)));
         }
+        words.push(format!("{:?} {:?}", model.tokenizer_digest()?, model.layout()));
         cx.progress(2, 3)?;
         let mut answer = Answer::new();
+        // What only some models have, its axes under their names.
+        let own: Vec<HookPoint> = model.points().iter().copied().filter(|point| named(*point)).collect();
+        for point in own {
+            let value = model.trace(&tokens).keep(point.to_string().as_str()).run()?.cache.get(point)?.shallow_clone();
+            let name = |axis: &AxisKind| if let AxisKind::Named(name) = axis { name } else { "entry" };
+            let axes = point.site.axes().iter().zip(value.size());
+            let axes = axes.map(|(axis, len)| Axis::indices(name(axis), len as usize)).collect();
+            answer = answer.with(point.to_string(), Stack::new("own", "number", axes, value)?);
+        }
         let tensors = [
             ("logits", run.logits()?.shallow_clone()),
             ("kept", run.cache.get(Site::RESID_POST.at(layer))?.shallow_clone()),

@@ -10,8 +10,10 @@ use crate::fixtures::root;
 const HEAD: &str = "/* The C ABI of Arrakis' plugins. Made from arrakis-core/src/plugin/abi.rs; do not edit.
  *
  * Structs that begin with `size` only grow at their end: the reader takes as many bytes as both sides know, and what is
- * missing reads as zero. A greater ARRAKIS_MINOR adds fields, a greater ARRAKIS_MAJOR breaks. Texts are UTF-8 without a
- * final zero, and lent for the length of the call. Bytes that are returned are freed by whoever made them.
+ * missing reads as zero. So do the items of an array that comes with its stride, the bytes from one item to the next as
+ * its writer has them. A greater ARRAKIS_MINOR adds fields, a greater ARRAKIS_MAJOR breaks; what has neither size nor
+ * stride never changes. Texts are UTF-8 without a final zero, and lent for the length of the call. Bytes that are returned
+ * are freed by whoever made them.
  *
  * A tensor is an `at::Tensor *` of the LibTorch that both sides share. `const` tensors are lent for the length of the
  * call; the others change hands, and whoever holds one last frees it. docs/plugins.md tells the rest. */";

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A model of the host's.
-pub(super) struct Remote {
+pub(in super::super) struct Remote {
     host: abi::Host,
     model: *const abi::Model,
     /// Whether it is this side's to free.
@@ -40,7 +40,7 @@ impl Remote {
     ///
     /// # Safety
     /// `model` is a model of `host` that outlives what is returned.
-    pub(super) unsafe fn lent(host: abi::Host, model: *const abi::Model) -> Result<Self> {
+    pub(in super::super) unsafe fn lent(host: abi::Host, model: *const abi::Model) -> Result<Self> {
         // SAFETY: the caller vouches for it.
         unsafe { Self::of(host, model, false) }
     }

@@ -3,7 +3,13 @@
 mod elf;
 mod folders;
 mod inspection;
+#[cfg(target_os = "linux")]
+mod missing;
 mod open;
+#[cfg(target_os = "linux")]
+mod resident;
+#[cfg(target_os = "linux")]
+mod search;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

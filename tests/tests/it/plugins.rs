@@ -4,6 +4,7 @@ mod command;
 mod compiled;
 mod equal;
 mod header;
+mod missing;
 mod refused;
 mod template;
 mod versions;

@@ -1,5 +1,7 @@
 //! A plugin that does wrong where it is asked to, and nothing where it is asked to do nothing.
 
+use std::process::Command;
+
 use arrakis_core::{
     Answer, Axis, AxisKind, Context, Error, Grid, HookPoint, Hooks, ModelExt, Pass, PosSlice, Prompt, Result, Site,
     Stack, Tool, Weight, edit, register_tools,
@@ -103,6 +105,10 @@ pub enum How {
     Abort,
     /// Ends the process.
     Exit,
+    /// Has the process killed.
+    Killed,
+    /// Runs the program once more, to its end, and ends the process.
+    Child,
 }
 
 struct Bomb;
@@ -159,6 +165,15 @@ impl Tool for Wrong {
             How::Overflow => drop(deeper(std::hint::black_box(1))),
             How::Abort => std::process::abort(),
             How::Exit => std::process::exit(0),
+            How::Killed => {
+                let ended = Command::new("sh").args(["-c", "kill -KILL $PPID"]).status();
+                return Err(Error::Other(format!("it was not killed: {ended:?}").into()));
+            }
+            How::Child => {
+                let program = std::env::current_exe().map_err(|error| Error::Other(error.into()))?;
+                let ended = Command::new(program).arg("tools").output().map_err(|error| Error::Other(error.into()))?;
+                std::process::exit(if ended.status.success() { 0 } else { 9 });
+            }
         }
         Ok(Answer::new())
     }

@@ -70,6 +70,11 @@ fn check_tells_what_a_file_is_and_what_stops_it() {
     let json: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!((ended.status, &json["loads"], &json["stamp"]["abi"]), (Some(1), &false.into(), &"2.0".into()));
     assert!(json["obstacles"][0].as_str().unwrap().contains("ABI 2.0"), "{json}");
+    let ended = here(&["plugin", "check", folder.liar("MISSING_SYMBOL").to_str().unwrap()]);
+    let last = ended.out.lines().last().unwrap();
+    assert_eq!(ended.status, Some(1));
+    assert!(last.starts_with("does not load: it needs a symbol that no library here has"), "{last}");
+    assert!(last.ends_with(": `liar_is_not_defined_anywhere`"), "{last}");
     let ended = here(&["plugin", "check", library("head-entropy").to_str().unwrap()]);
     assert_eq!(ended.status, Some(1));
     assert!(ended.out.contains("`contrib.head_entropy` is there already, from `head-entropy"), "{}", ended.out);
@@ -114,7 +119,10 @@ fn a_tool_that_ends_its_process_is_reported_by_another() {
     let cases = [
         ("abort", "was killed by signal 6 (SIGABRT"),
         ("overflow", "was killed by signal"),
+        ("killed", "was killed by signal 9 (SIGKILL"),
         ("exit", "ended before its work did"),
+        // What the tool has started is an `arrakis` too, and comes to its end; the tool does not.
+        ("child", "ended before its work did, with status 0"),
     ];
     for (how, words) in cases {
         let ended = wrong(folder.path(), how, true);
@@ -134,5 +142,5 @@ fn a_tool_that_ends_its_process_is_reported_by_another() {
     }
     let runs = arrakis_bench::Log::open(folder.path().join("experiments")).list().unwrap();
     let count = |status| runs.iter().filter(|run| run.status == status).count();
-    assert_eq!((count(arrakis_bench::Status::Interrupted), count(arrakis_bench::Status::Failed)), (3, 2));
+    assert_eq!((count(arrakis_bench::Status::Interrupted), count(arrakis_bench::Status::Failed)), (5, 2));
 }

@@ -527,6 +527,9 @@ typedef const struct ArrakisPlugin *(*ArrakisEntry)(const struct ArrakisHost *ho
 
 #endif  /* ARRAKIS_PLUGIN_H */
 
+/* Whether a struct of the other side has a field: one of a later minor version need not be there. */
+#define ARRAKIS_HAS(type, it, field) ((it)->size >= offsetof(type, field) + sizeof((it)->field))
+
 /* Notes that are read before the plugin is loaded; each stands outside of functions, once for each plugin and tool. */
 
 #define ARRAKIS_TEXT_(text) #text

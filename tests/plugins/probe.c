@@ -127,7 +127,16 @@ static uint32_t ask(const void *state, const ArrakisCall *call, ArrakisBytes *to
   Watch watch = {.host = host, .points = points.it};
   if (!status) status = passes(call, &watch, to);
   if (status) return status;
-  uint64_t named_axes = 0, lag_axes = 0, lag = 0;
+  uint64_t named_axes = 0, lag_axes = 0, lag = 0, digest = 0;
+#if ARRAKIS_MINOR >= 1
+  if (ARRAKIS_HAS(ArrakisHost, host, tokenizer_digest)) {
+    ArrakisBytes bytes = {0};
+    status = host->tokenizer_digest(call->model, &bytes);
+    digest = bytes.len;
+    if (bytes.free) bytes.free(bytes.ptr, bytes.len, bytes.cap);
+    if (status) return status;
+  }
+#endif
   for (size_t place = 0; place < points.it.count; place++) {
     const ArrakisPoint *point = point_at(&points.it, place);
     for (size_t axis = 0; axis < point->axis_count; axis++) {
@@ -147,11 +156,12 @@ static uint32_t ask(const void *state, const ArrakisCall *call, ArrakisBytes *to
   if (!json) return ARRAKIS_FAILED;
   int len = snprintf(json, 1024, "{\"layers\":{\"number\":%llu},\"points\":{\"number\":%zu},\"weights\":{\"number\":%zu},"
                      "\"visits\":{\"number\":%llu},\"lag_entries\":{\"number\":%llu},\"named_axes\":{\"number\":%llu},"
-                     "\"lag_axes\":{\"number\":%llu},\"lag\":{\"number\":%llu},\"passed\":{\"number\":%llu}}",
+                     "\"lag_axes\":{\"number\":%llu},\"lag\":{\"number\":%llu},\"passed\":{\"number\":%llu},"
+                     "\"digest\":{\"number\":%llu}}",
                      (unsigned long long)dims.it.n_layers, points.it.count, weights.it.count,
                      (unsigned long long)watch.visits, (unsigned long long)watch.lag_entries,
                      (unsigned long long)named_axes, (unsigned long long)lag_axes, (unsigned long long)lag,
-                     (unsigned long long)watch.passed);
+                     (unsigned long long)watch.passed, (unsigned long long)digest);
   *to = (ArrakisBytes){(uint8_t *)json, (size_t)len, 1024, free_bytes};
   return ARRAKIS_OK;
 }

@@ -63,8 +63,8 @@ impl Arguments {
                 let folder = template::write(&name, &r#in, core)?;
                 console.line(folder.display())?;
                 console.tell(format_args!(
-                    "`cargo test` tests it, `cargo build --release` makes `target/release/lib{}.so`, and\n\
-                     `arrakis tools --plugin` that file shows it\n",
+                    "in that folder `cargo test` tests it, and `cargo build --release` makes\n\
+                     `target/release/lib{}.so`; `arrakis plugin check` and `arrakis ask --plugin` take that file\n",
                     name.replace('-', "_")
                 ))?;
                 Ok(0)

@@ -1,5 +1,6 @@
 //! Plugins in C, built with `cc` and nothing else.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,6 +43,19 @@ impl Compiled {
             .unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         library
+    }
+
+    /// Whether a text compiles without a warning; true for a language that there is no compiler for.
+    pub(super) fn compiles(&self, source: &str, language: &str, option: &str) -> bool {
+        let program = if language == "c" { "cc" } else { "c++" };
+        if Command::new(program).arg("--version").output().is_err() {
+            return true;
+        }
+        let path = self.folder.path().join("source");
+        fs::write(&path, source).unwrap();
+        let mut command = Command::new(program);
+        command.args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", language, option, "-I"]);
+        command.arg(root().join("arrakis-core/include")).arg(&path).output().unwrap().status.success()
     }
 
     /// The plugin in plain C that is shipped.

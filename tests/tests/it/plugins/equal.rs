@@ -221,6 +221,8 @@ fn a_plugin_in_plain_c_reads_edits_and_answers() {
     for kind in [Kind::Double, Kind::Float] {
         let model = families::loaded(&root().join("tests/golden/llama"), kind);
         let cx = Context::new(&model);
+        let tokens = Tokens::from_ids(&[3, 4, 5, 6]).unwrap();
+        let untouched = model.trace(&tokens).run().unwrap().logits.unwrap();
         let before = Handles::here();
         let parameters = entry.complete(json!({ "prompt": [3, 4, 5, 6], "layer": 0 })).unwrap();
         assert_eq!(parameters["factor"], 2.0);
@@ -228,7 +230,7 @@ fn a_plugin_in_plain_c_reads_edits_and_answers() {
         let after = Handles::here();
         assert_eq!(after.given - before.given, after.taken - before.taken, "handles made and freed");
         let Some(Part::Series(norms)) = answer.get("norms") else { panic!("{answer:?}") };
-        let tokens = Tokens::from_ids(&[3, 4, 5, 6]).unwrap();
+        assert_eq!(model.trace(&tokens).run().unwrap().logits.unwrap(), untouched, "the edit ended with its run");
         for line in &norms.lines {
             let factor = if line.name == "scaled" { 2.0 } else { 1.0 };
             let trace = model.trace(&tokens).edit(Site::RESID_POST.at(0), edit::scale(factor)).keep(Site::RESID_POST);

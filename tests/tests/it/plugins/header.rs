@@ -5,6 +5,7 @@ use std::fs;
 use arrakis_core::plugin::{abi, stamp};
 use cbindgen::{Builder, Config, ConstantConfig, DocumentationStyle, ExportConfig, Language};
 
+use super::compiled::Compiled;
 use crate::fixtures::root;
 
 const HEAD: &str = "/* The C ABI of Arrakis' plugins. Made from arrakis-core/src/plugin/abi.rs; do not edit.
@@ -18,7 +19,10 @@ const HEAD: &str = "/* The C ABI of Arrakis' plugins. Made from arrakis-core/src
  * A tensor is an `at::Tensor *` of the LibTorch that both sides share. `const` tensors are lent for the length of the
  * call; the others change hands, and whoever holds one last frees it. docs/plugins.md tells the rest. */";
 
-const TAIL: &str = r#"/* Notes that are read before the plugin is loaded; each stands outside of functions, once for each plugin and tool. */
+const TAIL: &str = r#"/* Whether a struct of the other side has a field: one of a later minor version need not be there. */
+#define ARRAKIS_HAS(type, it, field) ((it)->size >= offsetof(type, field) + sizeof((it)->field))
+
+/* Notes that are read before the plugin is loaded; each stands outside of functions, once for each plugin and tool. */
 
 #define ARRAKIS_TEXT_(text) #text
 #define ARRAKIS_TEXT(text) ARRAKIS_TEXT_(text)
@@ -90,4 +94,19 @@ fn the_c_header_is_what_the_rust_definitions_say() {
         file.display()
     );
     assert!(header.contains(&format!("#define ARRAKIS_MAJOR {}", abi::MAJOR)));
+}
+
+#[test]
+fn c_and_cpp_may_read_what_they_are_lent_and_not_write_to_it() {
+    let Some(folder) = Compiled::new() else { return };
+    let source = "
+        #include <arrakis_plugin.h>
+        uint32_t look(const ArrakisHost *host, const ArrakisTensor *tensor, ArrakisBytes *why) {
+          QUALIFIER void *data;
+          return host->tensor_data(tensor, &data, why);
+        }";
+    for language in ["c", "c++"] {
+        assert!(folder.compiles(source, language, "-DQUALIFIER=const"), "{language}");
+        assert!(!folder.compiles(source, language, "-DQUALIFIER="), "{language}");
+    }
 }

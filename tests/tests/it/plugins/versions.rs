@@ -8,7 +8,8 @@ use serde_json::json;
 use tch::Kind;
 
 use super::compiled::Compiled;
-use crate::leviathan;
+use crate::fixtures::shared;
+use crate::{families, leviathan};
 
 fn number(answer: &Answer, part: &str) -> f64 {
     let Some(Part::Number(number)) = answer.get(part) else { panic!("`{part}` of {answer:?}") };
@@ -28,10 +29,10 @@ fn an_older_and_a_newer_plugin_see_what_both_sides_know() {
     assert_eq!([older, now, later].map(|plugin| plugin.stamp().abi.as_str()), ["1.0", "1.1", "1.9"]);
 
     let model = leviathan::model(&leviathan::config(leviathan::correlation(3, Lags::Diagonal)), 3, Kind::Double);
-    let before = Handles::here();
+    let (before, entry) = (Handles::here(), now.tools()[0]);
     let [older, now, later] = [older, now, later].map(|plugin| {
         let answer = plugin.tools()[0].ask(json!({}), &Context::new(&model)).unwrap();
-        assert_eq!(number(&answer, "layers"), 2.0);
+        assert_eq!((number(&answer, "layers"), number(&answer, "digest")), (2.0, 0.0));
         assert_eq!(number(&answer, "points"), model.points().len() as f64);
         assert_eq!(number(&answer, "weights"), model.weights().len() as f64);
         let inside = model.points().iter().filter(|point| point.layer == Some(1)).count();
@@ -44,6 +45,11 @@ fn an_older_and_a_newer_plugin_see_what_both_sides_know() {
     for (answer, knows) in [(older, 0.0), (now, 1.0), (later, 1.0)] {
         assert_eq!((number(&answer, "lag_axes"), number(&answer, "lag")), (4.0 * knows, 3.0 * knows));
         assert_eq!(number(&answer, "passed") > 0.0, knows > 0.0);
+    }
+    if let Some(shared) = shared() {
+        let told = families::loaded(&shared.join("models/stories260K"), Kind::Float);
+        let answer = entry.ask(json!({}), &Context::new(&told)).unwrap();
+        assert_eq!(number(&answer, "digest"), 64.0, "of the tokenizer, in hexadecimal");
     }
     let after = Handles::here();
     assert_eq!(after.given - before.given, after.taken - before.taken, "handles made and freed");

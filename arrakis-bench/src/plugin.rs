@@ -10,6 +10,7 @@ mod open;
 mod resident;
 #[cfg(target_os = "linux")]
 mod search;
+mod since;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use arrakis_core::{ToolEntry, register};
 use crate::{Bench, Error, Result};
 pub use folders::{Found, plugin_files};
 pub use inspection::Inspection;
+pub(crate) use since::since;
 
 /// A library that was loaded.
 pub struct Plugin {

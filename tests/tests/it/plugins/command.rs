@@ -114,6 +114,52 @@ fn plugins_are_found_and_one_that_does_not_load_is_told_of() {
 }
 
 #[test]
+fn a_run_is_of_the_very_plugin_that_answered() {
+    let Some(compiled) = Compiled::new() else { return };
+    let folder = compiled.path();
+    let source = "tools-contrib/residual-norms/residual_norms.c";
+    let built = ["-O0", "-O1"].map(|level| compiled.library(source, &format!("norms{level}.so"), &[level.to_owned()]));
+    let ask = |plugin: &Path| {
+        let mut command = process(folder);
+        command.args(["ask", "contrib.residual_norms", "prompt=[3,4]", "layer=0", "--model"]);
+        command.arg(root().join("tests/golden/llama")).arg("--plugin").arg(plugin);
+        let ended: Ended = command.output().unwrap().into();
+        assert_eq!(ended.status, Some(0), "{}", ended.err);
+    };
+    for plugin in [&built[0], &built[0], &built[1]] {
+        ask(plugin);
+    }
+    let mut runs = arrakis_bench::Log::open(folder.join("experiments")).list().unwrap();
+    runs.sort_by_key(|run| run.started);
+    assert_eq!(runs[0].key, runs[1].key, "the same file is the same plugin");
+    assert_ne!(runs[0].key, runs[2].key);
+    for (run, plugin) in runs.iter().zip([&built[0], &built[0], &built[1]]) {
+        assert_eq!(run.plugins.len(), 1);
+        assert_eq!(run.plugins[0].digest, arrakis_bench::Inspection::of(plugin).unwrap().digest);
+        assert_eq!(run.plugins[0].name, "residual-norms 0.1.0");
+    }
+
+    let rerun = |plugin: Option<&Path>| {
+        let mut command = process(folder);
+        command.args(["rerun", &runs[0].id, "--verify"]);
+        if let Some(plugin) = plugin {
+            command.arg("--plugin").arg(plugin);
+        }
+        Ended::from(command.output().unwrap())
+    };
+    let same = rerun(Some(&built[0]));
+    assert_eq!(same.status, Some(0), "{}{}", same.out, same.err);
+    let without = rerun(None);
+    assert_eq!(without.status, Some(1));
+    let words =
+        "there is no tool `contrib.residual_norms`, and it had `residual-norms 0.1.0` loaded; load that by `--plugin`";
+    assert!(without.err.contains(words), "{}", without.err);
+    let other = rerun(Some(&built[1]));
+    let words = format!("the plugin `residual-norms 0.1.0` is another build than in run `{}`", runs[0].id);
+    assert!(other.err.contains(&words) && !same.err.contains("build"), "{}", other.err);
+}
+
+#[test]
 fn a_tool_that_ends_its_process_is_reported_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [

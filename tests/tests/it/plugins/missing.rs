@@ -1,7 +1,7 @@
 //! `plugin check` names what a library needs and this machine has not, without loading it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrakis_bench::{Inspection, Plugin};
 
@@ -30,7 +30,7 @@ fn other(folder: &Compiled, name: &str, source: &str, options: &[&str]) -> PathB
     folder.library(empty.to_str().unwrap(), &format!("lib{name}.so"), &options)
 }
 
-fn missing(path: &PathBuf) -> Vec<String> {
+fn missing(path: &Path) -> Vec<String> {
     Inspection::of(path).unwrap().missing().unwrap()
 }
 
@@ -65,8 +65,8 @@ fn symbols_that_nobody_has_are_named() {
     assert_eq!(missing(&one), [words]);
     // The loader says the same, in its words, and the session goes on.
     assert!(Plugin::open(&one).unwrap_err().to_string().contains("_ZN2at14roll_backwards"));
-    let many: String =
-        (0..7).map(|at| format!("extern int absent_{at}(void); int (*use_{at})(void) = absent_{at};\n")).collect();
+    let absent = |at: usize| format!("extern int absent_{at}(void); int (*use_{at})(void) = absent_{at};");
+    let many = (0..7).map(absent).collect::<Vec<_>>().join("\n");
     let words = missing(&plugin(&folder, "many", &many, &[]));
     assert!(words.len() == 1 && words[0].starts_with("it needs 7 symbols that no library here has"), "{words:?}");
     assert!(words[0].contains("`absent_") && words[0].ends_with(" and 2 more"), "{words:?}");

@@ -11,7 +11,7 @@ use crate::cargo;
 const SUPPRESSIONS: &str = "tests/plugins/valgrind.supp";
 
 /// The tests that load libraries: all of those of plugins but the ones that only start other processes.
-const TESTS: [&str; 4] = ["plugins::equal", "plugins::refused", "plugins::versions", "contrib::"];
+const TESTS: [&str; 5] = ["plugins::equal", "plugins::missing", "plugins::refused", "plugins::versions", "contrib::"];
 
 /// Runs the tests whose names begin so under valgrind, those of plugins if none is named.
 pub(crate) fn run(root: &Path, tests: &[&str]) -> Result<ExitCode> {

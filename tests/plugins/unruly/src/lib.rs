@@ -83,6 +83,8 @@ pub enum How {
     Hook,
     /// Panics where it is asked whether it watches.
     Watch,
+    /// Panics where it hears that a point is passed.
+    Passed,
     /// Panics in a hook, and answers as if nothing had been.
     Swallowed,
     /// Fails in a hook.
@@ -143,6 +145,7 @@ impl Tool for Wrong {
             How::Bomb => std::panic::panic_any(Bomb),
             How::Hook => drop(trace().edit(point, panicking()).run()?),
             How::Watch => drop(model.forward(Pass::tokens(tokens.ids(), &mut Afraid))?),
+            How::Passed => drop(model.forward(Pass::tokens(tokens.ids(), &mut Startled))?),
             How::Swallowed => drop(trace().edit(point, panicking()).run().is_err()),
             How::Failing => {
                 let refuse = edit::with(|_| Err(Error::Invalid { what: "hook".into(), why: "it would not".into() }));
@@ -188,6 +191,22 @@ impl Hooks for Afraid {
 
     fn visit(&mut self, _: HookPoint, value: Tensor) -> Result<Tensor> {
         Ok(value)
+    }
+}
+
+struct Startled;
+
+impl Hooks for Startled {
+    fn watches(&self, _: HookPoint) -> bool {
+        false
+    }
+
+    fn visit(&mut self, _: HookPoint, value: Tensor) -> Result<Tensor> {
+        Ok(value)
+    }
+
+    fn passed(&mut self, point: HookPoint) {
+        panic!("startled by {point}")
     }
 }
 

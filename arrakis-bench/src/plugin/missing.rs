@@ -7,7 +7,8 @@ use std::path::Path;
 use arrakis_core::plugin::stamp::LIBTORCH;
 
 use super::elf::{Library, Needs};
-use super::{resident, search};
+use super::resident::Resident;
+use super::search;
 
 /// How many symbols are named.
 const NAMED: usize = 5;
@@ -17,11 +18,11 @@ pub(super) fn missing(path: &Path, library: &Library<'_>) -> Result<Vec<String>,
     let origin = |path: &Path| path.parent().unwrap_or(path).to_owned();
     let mut wanting = vec![("it".to_owned(), library.needs(&origin(path))?)];
     let (mut known, mut exported, mut missing) = (HashSet::new(), HashSet::new(), Vec::new());
-    let mut next = 0;
+    let (mut resident, mut next) = (Resident::default(), 0);
     while let Some((who, needs)) = wanting.get(next) {
         let (who, mut found) = (who.clone(), Vec::new());
         for library in &needs.libraries {
-            if !known.insert(library.clone()) || resident::is_loaded(library) {
+            if !known.insert(library.clone()) || resident.holds(library) {
                 continue;
             }
             let fits = |path: &Path| {
@@ -30,7 +31,7 @@ pub(super) fn missing(path: &Path, library: &Library<'_>) -> Result<Vec<String>,
                 Some((library.needs(&origin(path)).ok()?, library.exported().ok()?))
             };
             match search::find(library, &needs.folders, fits) {
-                Some((_, (needs, symbols))) => {
+                Some((needs, symbols)) => {
                     exported.extend(symbols);
                     found.push((format!("`{library}`"), needs));
                 }
@@ -42,21 +43,21 @@ pub(super) fn missing(path: &Path, library: &Library<'_>) -> Result<Vec<String>,
     }
     // A library that is not found may have what seems to be missing.
     if missing.is_empty() {
-        missing = wanting.iter().flat_map(|(who, needs)| unresolved(who, needs, &exported)).collect();
+        missing = wanting.iter().flat_map(|(who, needs)| unresolved(who, needs, &exported, &mut resident)).collect();
     }
     Ok(missing)
 }
 
 /// The symbols and versions of one library that nobody has.
-fn unresolved(who: &str, needs: &Needs, exported: &HashSet<String>) -> Vec<String> {
+fn unresolved(who: &str, needs: &Needs, exported: &HashSet<String>, resident: &mut Resident) -> Vec<String> {
     let (mut symbols, mut versions) = (Vec::new(), BTreeMap::new());
     for needed in &needs.symbols {
         let version = needed.version.as_ref().map(|(version, _)| version.as_str());
-        if exported.contains(&needed.name) || resident::has(&needed.name, version) {
+        if exported.contains(&needed.name) || resident.has(&needed.name, version) {
             continue;
         }
         match &needed.version {
-            Some((version, library)) if resident::is_loaded(library) => {
+            Some((version, library)) if resident.holds(library) => {
                 versions.entry((library, version)).or_insert(&needed.name);
             }
             _ => symbols.push(format!("`{}`", needed.name)),

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The file of a library that another one needs: in `folders`, then where the loader looks for every program.
+/// What `fits` takes of the file of a library that another one needs: in `folders`, then where the loader looks for every
+/// program.
 ///
-/// A file that `fits` does not take, one for another machine, say, is passed over.
-pub(super) fn find<T>(library: &str, folders: &[PathBuf], fits: impl Fn(&Path) -> Option<T>) -> Option<(PathBuf, T)> {
+/// A file that it does not take, one for another machine, say, is passed over.
+pub(super) fn find<T>(library: &str, folders: &[PathBuf], fits: impl Fn(&Path) -> Option<T>) -> Option<T> {
     // A name with a slash is a path, and nothing is looked for.
     let places = if library.contains('/') {
         vec![PathBuf::from(library)]
@@ -18,7 +19,7 @@ pub(super) fn find<T>(library: &str, folders: &[PathBuf], fits: impl Fn(&Path) -
         let standard = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(|folder| Path::new(folder).join(library));
         folders.chain(cached).chain(standard).collect()
     };
-    places.into_iter().find_map(|place| fits(&place).map(|found| (place, found)))
+    places.iter().find_map(|place| fits(place))
 }
 
 /// The files of that name in the loader's cache, whose format glibc's `dl-cache.h` tells; none where it is another one.

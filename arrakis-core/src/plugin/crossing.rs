@@ -109,8 +109,11 @@ fn size_at<T: Grows>(at: *const T) -> Result<usize> {
     check_pointer(at, T::NAME)?;
     // SAFETY: the caller vouches for the first word, and it is aligned.
     let size = unsafe { *at.cast::<usize>() };
-    if !(T::FIRST..=LARGEST).contains(&size) {
-        return Err(mistake(T::NAME, format!("it says it has {size} bytes, and the least is {}", T::FIRST)));
+    // A size in between would cut a pointer in two.
+    if !(T::FIRST..=LARGEST).contains(&size) || !size.is_multiple_of(align_of::<T>()) {
+        let (first, align) = (T::FIRST, align_of::<T>());
+        let why = format!("it says it has {size} bytes; {first} is the least, in steps of {align}");
+        return Err(mistake(T::NAME, why));
     }
     Ok(size)
 }
@@ -275,22 +278,29 @@ mod tests {
             let mut to = [old, old];
             write(to.as_mut_ptr().cast::<Now>(), &now).unwrap();
             assert_eq!(to, [Old { size: size_of::<Old>(), a: 7 }, old]);
+
+            for size in [0, 8, 20, LARGEST + 8, usize::MAX] {
+                let wrong = Now { size, a: 1, b: 2 };
+                let why = read(&raw const wrong).unwrap_err().to_string();
+                assert!(why.contains("16 is the least, in steps of 8"), "{why}");
+            }
         }
     }
+
     #[test]
     fn items_are_read_by_the_stride_of_who_wrote_them() {
         let old = [1, 2, 3].map(|a| Old { size: 16, a });
         let now = [1, 2, 3].map(|a| Now { size: 24, a, b: a * 10 });
         let later = [1, 2, 3].map(|a| Later { size: 32, a, b: a * 10, c: 7 });
-        let read = |items: *const u8, stride| {
+        let read = |items: *const Now, stride| {
             // SAFETY: each array has three items, as far apart as is said.
-            unsafe { strided(items.cast::<Now>(), 3, stride, "numbers") }
+            unsafe { strided(items, 3, stride, "numbers") }
         };
         assert_eq!(read(old.as_ptr().cast(), 16).unwrap(), [1, 2, 3].map(|a| Now { size: 16, a, b: 0 }));
-        assert_eq!(read(now.as_ptr().cast(), 24).unwrap(), now);
+        assert_eq!(read(now.as_ptr(), 24).unwrap(), now);
         assert_eq!(read(later.as_ptr().cast(), 32).unwrap(), [1, 2, 3].map(|a| Now { size: 32, a, b: a * 10 }));
         for stride in [0, 8, 12, 20, LARGEST + 8, usize::MAX] {
-            let why = read(now.as_ptr().cast(), stride).unwrap_err().to_string();
+            let why = read(now.as_ptr(), stride).unwrap_err().to_string();
             assert!(why.contains("16 is the least, in steps of 8"), "{why}");
         }
     }

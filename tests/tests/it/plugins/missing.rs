@@ -101,6 +101,8 @@ fn libraries_that_are_not_found_are_named_and_found_ones_are_asked() {
     other(&folder, "shallow", "int shallow(void) { return 1; }", &["-Wl,-soname,libshallow.so"]);
     assert!(missing(&deeper).is_empty());
     Plugin::open(&deeper).unwrap();
+    // Now its libraries are loaded, and for it alone.
+    assert!(missing(&deeper).is_empty());
 }
 
 #[test]

@@ -40,3 +40,41 @@ fn cached(cache: &[u8], library: &str) -> Vec<PathBuf> {
     let count = number(MAGIC.len()).unwrap_or(0).min(table.len() / ENTRY);
     (0..count).filter_map(path).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache with an old table before the one that counts.
+    fn cache(libraries: &[(&str, &str)]) -> Vec<u8> {
+        let mut table = b"glibc-ld.so.cache1.1".to_vec();
+        table.extend((libraries.len() as u32).to_ne_bytes());
+        table.resize(48, 0);
+        let (mut entries, mut texts, first) = (Vec::new(), Vec::new(), 48 + libraries.len() * 24);
+        let mut place = |text: &str| {
+            let at = (first + texts.len()) as u32;
+            texts.extend(text.as_bytes());
+            texts.push(0);
+            at.to_ne_bytes()
+        };
+        for (name, path) in libraries {
+            let (name, path) = (place(name), place(path));
+            entries.extend([&3_i32.to_ne_bytes()[..], &name, &path, &[0; 12]].concat());
+        }
+        [b"ld.so-1.7.0\0 an old table ", &table[..], &entries, &texts].concat()
+    }
+
+    #[test]
+    fn the_cache_of_the_loader_tells_every_file_of_a_name() {
+        let cache =
+            cache(&[("libz.so.1", "/lib/libz.so.1"), ("libm.so", "/a/libm.so"), ("libz.so.1", "/32/libz.so.1")]);
+        let paths = |name| cached(&cache, name).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(paths("libz.so.1"), ["/lib/libz.so.1", "/32/libz.so.1"]);
+        assert_eq!(paths("libm.so"), ["/a/libm.so"]);
+        assert!(paths("libz.so").is_empty());
+        assert!(cached(b"another format", "libz.so.1").is_empty());
+        for len in 0..cache.len() {
+            cached(&cache[..len], "libz.so.1");
+        }
+    }
+}

@@ -114,6 +114,36 @@ fn plugins_are_found_and_one_that_does_not_load_is_told_of() {
 }
 
 #[test]
+fn a_plugin_named_twice_is_one_and_two_of_one_name_are_refused() {
+    let Some(compiled) = Compiled::new() else { return };
+    let folder = compiled.path();
+    let (norms, copy) = (compiled.residual_norms(), folder.join("copy.so"));
+    fs::copy(&norms, &copy).unwrap();
+    let tools = |plugins: [&Path; 2]| {
+        let mut command = process(folder);
+        command.arg("tools");
+        for plugin in plugins {
+            command.arg("--plugin").arg(plugin);
+        }
+        Ended::from(command.output().unwrap())
+    };
+    // The same bytes are the same plugin, wherever they lie.
+    for second in [&norms, &copy] {
+        let twice = tools([&norms, second]);
+        assert_eq!(
+            (twice.status, twice.out.matches("\ncontrib.residual_norms ").count()),
+            (Some(0), 1),
+            "{}",
+            twice.err
+        );
+    }
+    let other = compiled.library("tools-contrib/residual-norms/residual_norms.c", "other.so", &["-O1".into()]);
+    let refused = tools([&norms, &other]);
+    let words = "tool `contrib.residual_norms` of `residual-norms 0.1.0` is there already, from `residual-norms 0.1.0`";
+    assert!(refused.status == Some(1) && refused.err.contains(words), "{}", refused.err);
+}
+
+#[test]
 fn a_run_is_of_the_very_plugin_that_answered() {
     let Some(compiled) = Compiled::new() else { return };
     let folder = compiled.path();

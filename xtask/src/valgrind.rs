@@ -29,7 +29,9 @@ pub(crate) fn run(root: &Path, tests: &[&str]) -> Result<ExitCode> {
     // A list of texts is written alike in TOML.
     let runner = format!("target.'cfg(all())'.runner={runner:?}");
     let tests = if tests.is_empty() { &TESTS[..] } else { tests };
+    // Backtraces of panics that are wanted would keep tens of megabytes of debug information.
+    let quiet = "env.RUST_BACKTRACE={value='0',force=true}";
     // One test at a time: valgrind has one core, and lets threads wait for each other.
-    let args = ["test", "--config", &runner, "--package", "arrakis-tests", "--test", "it", "--", "--test-threads=1"];
-    cargo::run(root, &[&args, tests].concat())
+    let which = ["--package", "arrakis-tests", "--test", "it", "--", "--test-threads=1"];
+    cargo::run(root, &[&["test", "--config", &runner, "--config", quiet], &which[..], tests].concat())
 }

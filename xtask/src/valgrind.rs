@@ -30,8 +30,8 @@ pub(crate) fn run(root: &Path, tests: &[&str]) -> Result<ExitCode> {
     let runner = format!("target.'cfg(all())'.runner={runner:?}");
     let tests = if tests.is_empty() { &TESTS[..] } else { tests };
     // Backtraces of panics that are wanted would keep tens of megabytes of debug information.
-    let quiet = "env.RUST_BACKTRACE={value='0',force=true}";
+    let quiet = ["--config", "env.RUST_BACKTRACE.value='0'", "--config", "env.RUST_BACKTRACE.force=true"];
     // One test at a time: valgrind has one core, and lets threads wait for each other.
     let which = ["--package", "arrakis-tests", "--test", "it", "--", "--test-threads=1"];
-    cargo::run(root, &[&["test", "--config", &runner, "--config", quiet], &which[..], tests].concat())
+    cargo::run(root, &[&["test", "--config", &runner], &quiet[..], &which, tests].concat())
 }

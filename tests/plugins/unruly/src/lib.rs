@@ -234,6 +234,10 @@ const fn few() -> usize {
     7
 }
 
+/// The lag matrices of a Leviathan, as a crate that does not know it names them.
+const LAG: Site =
+    Site::new("attn.hook_lag", &[AxisKind::Batch, AxisKind::Head, AxisKind::Named("lag"), AxisKind::Named("lag")]);
+
 fn named(point: HookPoint) -> bool {
     point.site.axes().iter().any(|axis| matches!(axis, AxisKind::Named(_)))
 }
@@ -292,6 +296,10 @@ impl Tool for Everything {
             words.push(format!("{ids:?} {} {}", model.decode(&ids)?, model.token_id(" a").unwrap_or(-1)));
         }
         words.push(format!("{:?} {:?}", model.tokenizer_digest()?, model.layout()));
+        if model.points().contains(&LAG.at(0)) {
+            let lags = model.trace(&tokens).keep(LAG).run()?.cache.get(LAG.at(0))?.size();
+            words.push(format!("lags {lags:?}"));
+        }
         cx.progress(2, 3)?;
         let mut answer = Answer::new();
         // What only some models have, its axes under their names.

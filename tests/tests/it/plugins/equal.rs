@@ -101,6 +101,7 @@ fn sites_with_axes_of_their_own_cross_under_their_names() {
         let axes = format!("{:?}", point.site.axes());
         assert!(words.contains(&format!("{point}{axes}")), "{words}");
         assert!(words.contains(&format!("others: {:?}", model.dims().others)), "{words}");
+        assert_eq!(words.contains("lags [2, 2, 3, 3]"), axis == "lag", "{words}");
     }
 }
 

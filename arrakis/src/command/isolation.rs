@@ -27,7 +27,7 @@ pub(super) fn marked(mut args: Vec<OsString>) -> (Vec<OsString>, Option<PathBuf>
 /// Says that this process came to its end.
 pub(super) fn came_to_its_end(mark: &Path) {
     // Without the mark the parent says that the work was not done, which is right where nothing can be written.
-    let _ = std::fs::write(mark, "");
+    let _ = std::fs::File::create_new(mark);
 }
 
 /// The option, as it is typed.

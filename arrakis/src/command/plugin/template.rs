@@ -31,28 +31,36 @@ pub(super) fn write(name: &str, within: &Path, core: Option<PathBuf>) -> Result<
         bail!("`{}` is there already; give another name, or another folder by `--in`", folder.display());
     }
     done(fs::create_dir(&folder), "make", &folder)?;
-    let filled = |text: &str| -> Result<String> {
-        let words = [
-            ("NAME", name.to_owned()),
-            ("IDENT", name.replace('-', "_")),
-            ("CORE", toml_text(&core)?),
-            ("LIBTORCH", toml_text(libtorch)?),
-            ("VERSION", stamp::LIBTORCH.to_owned()),
-        ];
-        Ok(words.iter().fold(text.to_owned(), |text, (mark, word)| text.replace(&format!("@{mark}@"), word)))
-    };
+    let written = fill(&folder, name, &core, libtorch);
+    if written.is_err() {
+        // Half a crate is none; why there is none is said.
+        let _ = fs::remove_dir_all(&folder);
+    }
+    written.map(|()| folder)
+}
+
+/// Writes the files of the crate into its folder.
+fn fill(folder: &Path, name: &str, core: &Path, libtorch: &Path) -> Result<()> {
+    let words = [
+        ("@NAME@", name.to_owned()),
+        ("@IDENT@", name.replace('-', "_")),
+        ("@CORE@", toml_text(core)?),
+        ("@LIBTORCH@", toml_text(libtorch)?),
+        ("@VERSION@", stamp::LIBTORCH.to_owned()),
+    ];
     for (file, text) in FILES {
         let path = folder.join(file);
-        let parent = path.parent().unwrap_or(&folder);
+        let parent = path.parent().unwrap_or(folder);
+        let filled = words.iter().fold(text.to_owned(), |text, (mark, word)| text.replace(mark, word));
         done(fs::create_dir_all(parent), "make", parent)?;
-        done(fs::write(&path, filled(text)?), "write", &path)?;
+        done(fs::write(&path, filled), "write", &path)?;
     }
     // The versions that this program was built with, so that nothing newer has to be fetched.
     let lock = core.parent().map(|parent| parent.join("Cargo.lock")).filter(|lock| lock.is_file());
     if let Some(lock) = lock {
         done(fs::copy(&lock, folder.join("Cargo.lock")), "copy", &lock)?;
     }
-    Ok(folder)
+    Ok(())
 }
 
 /// Names that a crate in Rust cannot have: words of the language, crates of its own, and those that the new one uses.

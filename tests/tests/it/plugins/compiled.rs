@@ -45,17 +45,14 @@ impl Compiled {
         library
     }
 
-    /// Whether a text compiles without a warning; true for a language that there is no compiler for.
-    pub(super) fn compiles(&self, source: &str, language: &str, option: &str) -> bool {
-        let program = if language == "c" { "cc" } else { "c++" };
-        if Command::new(program).arg("--version").output().is_err() {
-            return true;
-        }
+    /// Whether a text compiles without a warning; none for a language that there is no compiler for.
+    pub(super) fn compiles(&self, source: &str, language: &str, option: &str) -> Option<bool> {
         let path = self.folder.path().join("source");
         fs::write(&path, source).unwrap();
-        let mut command = Command::new(program);
+        let mut command = Command::new(if language == "c" { "cc" } else { "c++" });
         command.args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", language, option, "-I"]);
-        command.arg(root().join("arrakis-core/include")).arg(&path).output().unwrap().status.success()
+        let built = command.arg(root().join("arrakis-core/include")).arg(&path).output();
+        built.ok().map(|built| built.status.success())
     }
 
     /// The plugin in plain C that is shipped.

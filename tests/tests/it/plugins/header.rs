@@ -6,7 +6,7 @@ use arrakis_core::plugin::{abi, stamp};
 use cbindgen::{Builder, Config, ConstantConfig, DocumentationStyle, ExportConfig, Language};
 
 use super::compiled::Compiled;
-use crate::fixtures::root;
+use crate::fixtures::{root, say};
 
 const HEAD: &str = "/* The C ABI of Arrakis' plugins. Made from arrakis-core/src/plugin/abi.rs; do not edit.
  *
@@ -106,7 +106,10 @@ fn c_and_cpp_may_read_what_they_are_lent_and_not_write_to_it() {
           return host->tensor_data(tensor, &data, why);
         }";
     for language in ["c", "c++"] {
-        assert!(folder.compiles(source, language, "-DQUALIFIER=const"), "{language}");
-        assert!(!folder.compiles(source, language, "-DQUALIFIER="), "{language}");
+        let told = ["-DQUALIFIER=const", "-DQUALIFIER="].map(|option| folder.compiles(source, language, option));
+        match told {
+            [None, _] => say(&format!("skipped: there is no compiler of {language}")),
+            [reads, writes] => assert_eq!((reads, writes), (Some(true), Some(false)), "{language}"),
+        }
     }
 }

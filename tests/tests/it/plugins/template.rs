@@ -1,6 +1,8 @@
 //! What `arrakis plugin new` writes builds, tests and loads as it stands, in a workspace of its own.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,7 +97,18 @@ fn what_a_new_plugin_cannot_be_written_on_is_said() {
         arrakis::command::run(["arrakis", "plugin", "new", "mine", "--in", at, "--core", at], &mut out, &mut err);
     let err = String::from_utf8(err).unwrap();
     assert!(status == 1 && err.contains("is no folder of `arrakis-core`; give the one of a checkout"), "{err}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing half-written");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // What goes wrong while it is written leaves nothing half-written.
+    let core = tempfile::tempdir().unwrap();
+    let odd = core.path().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir_all(odd.join("src")).unwrap();
+    fs::write(odd.join("src/plugin.rs"), "").unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let args = ["arrakis", "plugin", "new", "mine", "--in", at, "--core"].map(OsStr::new);
+    let status = arrakis::command::run(args.iter().copied().chain([odd.as_os_str()]), &mut out, &mut err);
+    let err = String::from_utf8(err).unwrap();
+    assert!(status == 1 && err.contains("is not UTF-8"), "{err}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
     // Where its LibTorch has gone, the build says what to do.
     assert_eq!(new_plugin("mine", folder.path()).0, 0);

@@ -76,6 +76,7 @@ impl Bench<'_> {
     pub fn rerun(&self, before: &Record) -> Result<Asked<Kept>> {
         self.same_model(before)?;
         before.check_rerun()?;
+        crate::plugin::since(before)?.iter().for_each(|words| self.listener().log(words));
         let experiment = before.experiment()?;
         let mut bench = self.clone().seed(before.seed).reuse(false);
         bench.memory_limit = before.memory_limit;

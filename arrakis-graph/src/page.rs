@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use arrakis_core::{Answer, Part};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -224,13 +225,10 @@ impl Page {
              <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{}</main>\n",
             self.body
         );
-        for (place, blob) in self.blobs.iter().enumerate() {
-            let packed = blob.packed().map_err(|error| Error::Encode(error.to_string()))?;
-            let _ = writeln!(
-                out,
-                "<script type=\"application/octet-stream\" id=\"blob-{place}\">{}</script>",
-                STANDARD.encode(packed)
-            );
+        let packed = self.blobs.par_iter().map(|blob| blob.packed().map(|packed| STANDARD.encode(packed)));
+        for (place, blob) in packed.collect::<Vec<_>>().into_iter().enumerate() {
+            let blob = blob.map_err(|error| Error::Encode(error.to_string()))?;
+            let _ = writeln!(out, "<script type=\"application/octet-stream\" id=\"blob-{place}\">{blob}</script>");
         }
         let _ = write!(
             out,

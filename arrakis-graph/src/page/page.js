@@ -175,11 +175,11 @@ function attention(section, data) {
     }
     let place = 0;
     const sparse = (rows, count) => {
-      const keys = new DataView(raw.buffer, raw.byteOffset + place, rows * count * 2);
-      const weights = raw.subarray(place + rows * count * 2, place + rows * count * 3);
-      place += rows * count * 3;
+      const size = rows * count;
+      const [low, high, weights] = [0, 1, 2].map((part) => raw.subarray(place + part * size, place + (part + 1) * size));
+      place += 3 * size;
       return (row, into, at) => {
-        for (let i = row * count; i < (row + 1) * count; i++) into[at + keys.getUint16(2 * i, true)] = weights[i];
+        for (let i = row * count; i < (row + 1) * count; i++) into[at + low[i] + 256 * high[i]] = weights[i];
       };
     };
     const fill = (reader, first) => {

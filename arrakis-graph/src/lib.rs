@@ -57,6 +57,7 @@ pub use error::{Error, Result};
 pub use kinds::{Kind, kind, kinds, plot, plot_parts, reads};
 pub use page::{Cell, Page, Widget};
 pub use picture::{Picture, picture_of};
+pub use png::Pixels;
 pub use save::save;
 pub use scene::{Anchor, Mark, Scene};
 pub use theme::{Style, Theme};

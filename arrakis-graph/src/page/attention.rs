@@ -112,7 +112,9 @@ impl Maps {
             }
         }
         let heads = (numbers.len() / size) as f32;
-        mean.iter_mut().for_each(|sum| *sum /= heads);
+        for sum in &mut mean {
+            *sum /= heads;
+        }
         for pooled in [mean, greatest] {
             self.strongest(&pooled, POOLED.min(self.len), &mut written.bytes);
         }

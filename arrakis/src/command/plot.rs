@@ -84,8 +84,8 @@ impl Arguments {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
-        if self.looks.show && !self.json {
-            terminal::show(picture.as_ref(), &self.looks.style(), console)?;
+        if let Some(way) = self.looks.show.filter(|_| !self.json) {
+            terminal::show(picture.as_ref(), way, &self.looks.style(), console)?;
         }
         if self.json {
             console.json(&serde_json::json!({ "kind": kind.name(), "files": self.out }))?;
@@ -95,7 +95,7 @@ impl Arguments {
 
     /// What can be wrong before any work is done.
     fn check(&self) -> Result<()> {
-        if self.out.is_empty() && !self.looks.show {
+        if self.out.is_empty() && self.looks.show.is_none() {
             bail!(Usage("nothing to draw to; give `--out FILE.svg`, `.png` or `.html`, or `--show`".into()));
         }
         for file in &self.out {

@@ -40,14 +40,15 @@ fn sixels_hold_the_picture() {
     let found = SixelImage::decode(text.trim_end().as_bytes()).unwrap();
     let (width, height, pixels) = drawn();
     assert_eq!((found.width, found.height), (width as usize, height as usize));
-    // At most 256 colours, each in hundredths: every pixel is near, and nearly all are as good as equal.
+    // 256 colours stand for some 650: no pixel is far off, of the cells and the ground hardly any can be told apart.
     let channels = found.pixels.chunks_exact(4).zip(pixels.chunks_exact(3));
     let apart: Vec<u8> = channels
         .map(|(seen, drawn)| (0..3).map(|channel| seen[channel].abs_diff(drawn[channel])).max().unwrap())
         .collect();
     assert!(apart.iter().all(|apart| *apart < 24), "{:?}", apart.iter().max());
-    let equal = apart.iter().filter(|apart| **apart <= 2).count();
-    assert!(equal * 100 >= apart.len() * 97, "{equal} of {}", apart.len());
+    let alike = apart.iter().filter(|apart| **apart <= 8).count();
+    assert!(alike * 100 >= apart.len() * 97, "{alike} of {}", apart.len());
+    assert_eq!(found.pixels[..4], [255; 4], "the ground is white");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod attention;
 mod blobs;
+mod feature;
 mod grid;
 mod text;
 
@@ -24,6 +25,7 @@ use crate::{Error, Result, label};
 use blobs::Blob;
 
 pub(crate) use attention::widget as attention;
+pub(crate) use feature::widget as feature;
 pub(crate) use grid::widget as grid;
 pub(crate) use text::widget as text;
 

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_terminal_is_asked_and_left_as_it_was() {
-        let answer = asked(b"\x1b[?62;4;22c", std::time::Duration::from_secs(60)).unwrap();
+        let answer = asked(b"\x1b[?62;4;22c", std::time::Duration::from_mins(1)).unwrap();
         assert_eq!(answer, "\x1b[?62;4;22c");
         assert_eq!(asked(b"", std::time::Duration::ZERO).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     }

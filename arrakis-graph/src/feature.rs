@@ -1,0 +1,152 @@
+//! What a feature is, on one sheet: the texts where it is strongest, how it is spread, and what it makes a model say.
+
+use arrakis_core::{Ranking, Scale};
+
+use crate::Result;
+use crate::colour::Ramp;
+use crate::colour_bar::ColourBar;
+use crate::field::{odd_notes, some};
+use crate::label;
+use crate::page::{self, Widget};
+use crate::picture::Picture;
+use crate::scene::{Anchor, Scene};
+use crate::spread::Spread;
+use crate::theme::Theme;
+use crate::ticks::short;
+
+/// The width of the numbers and bars beside the texts, and the gap between.
+const SIDE: f64 = 262.0;
+const GAP: f64 = 22.0;
+/// The least width of the texts with something beside them.
+const LEAST: f64 = 250.0;
+const PITCH: f64 = 20.0;
+/// How many entries of a ranking are drawn.
+const MOST: usize = 10;
+
+/// A feature, as far as it is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Feature {
+    pub(crate) title: String,
+    /// What its number is.
+    pub(crate) value: String,
+    /// Texts where it is strong, the strongest first.
+    pub(crate) excerpts: Vec<Excerpt>,
+    pub(crate) spread: Option<Spread>,
+    /// What it promotes, suppresses …
+    pub(crate) rankings: Vec<Ranking>,
+    /// Numbers that are known of it, by name.
+    pub(crate) facts: Vec<(String, f64)>,
+}
+
+/// Tokens of a text, each with the feature there.
+#[derive(Debug, Clone)]
+pub(crate) struct Excerpt {
+    pub(crate) tokens: Vec<String>,
+    pub(crate) values: Vec<f64>,
+    /// The place of the token that the excerpt is shown for.
+    pub(crate) here: usize,
+}
+
+impl Feature {
+    /// The colours of its numbers: white where it does nothing.
+    pub(crate) fn ramp(&self) -> Ramp {
+        Ramp::over(self.excerpts.iter().flat_map(|excerpt| excerpt.values.iter().copied()), Scale::Diverging)
+    }
+}
+
+impl Picture for Feature {
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    fn scene(&self, theme: &Theme) -> Result<Scene> {
+        some(&self.title, "it has no texts", self.excerpts.len())?;
+        let whole = theme.width - 2.0 * Theme::MARGIN;
+        let alone = self.rankings.is_empty() && self.spread.is_none();
+        let beside = !alone && whole >= LEAST + GAP + SIDE;
+        let width = if beside { whole - GAP - SIDE } else { whole };
+        let mut notes = odd_notes(self.excerpts.iter().flat_map(|excerpt| &excerpt.values), "grey", "in full colour");
+        if !self.facts.is_empty() {
+            let facts = self.facts.iter().map(|(name, fact)| format!("{name} {}", short(*fact, fact.abs())));
+            notes.push(facts.collect::<Vec<_>>().join(" · "));
+        }
+
+        let mut scene = self.texts(width, theme);
+        let at = if beside { (width + GAP, 0.0) } else { (0.0, scene.height + 14.0) };
+        let side = self.numbers(SIDE.min(whole), theme)?;
+        if !alone {
+            let (right, below) = (at.0 + side.width, at.1 + side.height);
+            scene.append(side, at);
+            scene.width = scene.width.max(right);
+            scene.height = scene.height.max(below);
+        }
+        Ok(scene.framed(&self.title, &notes, theme))
+    }
+
+    fn widget(&self) -> Result<Option<Widget>> {
+        page::feature(self).map(Some)
+    }
+}
+
+impl Feature {
+    /// The excerpts below each other, each around its token in the middle, so far as there is room.
+    fn texts(&self, width: f64, theme: &Theme) -> Scene {
+        const SIZE: f64 = Theme::LABEL;
+        let ramp = self.ramp();
+        let most = self.excerpts.iter().map(|excerpt| excerpt.values[excerpt.here].abs()).fold(0.0, f64::max);
+        let numbers: Vec<String> =
+            self.excerpts.iter().map(|excerpt| short(excerpt.values[excerpt.here], most)).collect();
+        let left = numbers.iter().map(|text| theme.measure(text, Theme::SMALL)).fold(0.0, f64::max) + 8.0;
+        let room = width - left;
+        let mut scene = Scene::default();
+        for (row, (excerpt, number)) in self.excerpts.iter().zip(&numbers).enumerate() {
+            let y = row as f64 * PITCH;
+            scene.text((left - 8.0, y + 8.5), Anchor::End, number, Theme::SMALL, theme.muted);
+            let shown = |token: &String| label::cut(&label::visible(token, &theme.font), SIZE, room / 2.0, &theme.font);
+            let texts: Vec<String> = excerpt.tokens.iter().map(shown).collect();
+            let widths: Vec<f64> = texts.iter().map(|text| theme.measure(text, SIZE) + 4.0).collect();
+            let here = excerpt.here;
+            let start = left + (room - widths[here]) / 2.0;
+            let (mut from, mut x) = (here, start);
+            while from > 0 && x - widths[from - 1] >= left {
+                from -= 1;
+                x -= widths[from];
+            }
+            for (place, text) in texts.iter().enumerate().skip(from) {
+                if place > here && x + widths[place] > width {
+                    break;
+                }
+                let value = excerpt.values[place];
+                let fill = if value.is_nan() { theme.missing } else { ramp.colour(value) };
+                scene.rect((x, y), (widths[place], PITCH - 3.0), fill);
+                scene.text((x + 2.0, y + (PITCH - 3.0) / 2.0), Anchor::Start, text, SIZE, fill.ink());
+                x += widths[place];
+            }
+            scene.frame((start, y), (widths[here], PITCH - 3.0), theme.ink);
+        }
+        let y = self.excerpts.len() as f64 * PITCH + 6.0;
+        let bar = ColourBar::new(ramp, &self.value, width, theme);
+        scene.height = bar.draw_level(&mut scene, (left, y), room.min(180.0), theme);
+        scene.width = width;
+        scene
+    }
+
+    /// The spread and the rankings below each other.
+    fn numbers(&self, width: f64, theme: &Theme) -> Result<Scene> {
+        let mut scene = Scene { width, ..Scene::default() };
+        if let Some(spread) = &self.spread {
+            let bars = spread.bars((width, 110.0), &self.value, theme);
+            scene.height = bars.height + 10.0;
+            scene.append(bars, (0.0, 0.0));
+        }
+        // Their own margins lie outside.
+        let narrow = Theme { width: width + 2.0 * Theme::MARGIN, ..theme.clone() };
+        for ranking in &self.rankings {
+            let bars = ranking.clone().top(MOST).scene(&narrow)?.unframed();
+            let below = scene.height + bars.height;
+            scene.append(bars, (0.0, scene.height));
+            scene.height = below + 8.0;
+        }
+        Ok(scene)
+    }
+}

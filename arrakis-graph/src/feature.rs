@@ -14,11 +14,11 @@ use crate::spread::Spread;
 use crate::theme::Theme;
 use crate::ticks::short;
 
-/// The width of the numbers and bars beside the texts, and the gap between.
-const SIDE: f64 = 262.0;
+/// The least width of a panel below the texts, and the gap between panels.
+const PANEL: f64 = 200.0;
 const GAP: f64 = 22.0;
-/// The least width of the texts with something beside them.
-const LEAST: f64 = 250.0;
+/// The height of the bars of the spread.
+const TALL: f64 = 175.0;
 const PITCH: f64 = 20.0;
 /// How many entries of a ranking are drawn.
 const MOST: usize = 10;
@@ -61,24 +61,22 @@ impl Picture for Feature {
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         some(&self.title, "it has no texts", self.excerpts.len())?;
-        let whole = theme.width - 2.0 * Theme::MARGIN;
-        let alone = self.rankings.is_empty() && self.spread.is_none();
-        let beside = !alone && whole >= LEAST + GAP + SIDE;
-        let width = if beside { whole - GAP - SIDE } else { whole };
         let mut notes = odd_notes(self.excerpts.iter().flat_map(|excerpt| &excerpt.values), "grey", "in full colour");
         if !self.facts.is_empty() {
             let facts = self.facts.iter().map(|(name, fact)| format!("{name} {}", short(*fact, fact.abs())));
             notes.push(facts.collect::<Vec<_>>().join(" · "));
         }
 
+        let width = theme.width - 2.0 * Theme::MARGIN;
         let mut scene = self.texts(width, theme);
-        let at = if beside { (width + GAP, 0.0) } else { (0.0, scene.height + 14.0) };
-        let side = self.numbers(SIDE.min(whole), theme)?;
-        if !alone {
-            let (right, below) = (at.0 + side.width, at.1 + side.height);
-            scene.append(side, at);
-            scene.width = scene.width.max(right);
-            scene.height = scene.height.max(below);
+        let across = (((width + GAP) / (PANEL + GAP)) as usize).max(1);
+        let panels = self.panels((width + GAP) / across as f64 - GAP, theme)?;
+        for row in panels.chunks(across) {
+            let y = scene.height + 16.0;
+            for (column, panel) in row.iter().enumerate() {
+                scene.height = scene.height.max(y + panel.height);
+                scene.append(panel.clone(), (column as f64 * (width + GAP) / across as f64, y));
+            }
         }
         Ok(scene.framed(&self.title, &notes, theme))
     }
@@ -131,22 +129,23 @@ impl Feature {
         scene
     }
 
-    /// The spread and the rankings below each other.
-    fn numbers(&self, width: f64, theme: &Theme) -> Result<Scene> {
-        let mut scene = Scene { width, ..Scene::default() };
-        if let Some(spread) = &self.spread {
-            let bars = spread.bars((width, 110.0), &self.value, theme);
-            scene.height = bars.height + 10.0;
-            scene.append(bars, (0.0, 0.0));
-        }
+    /// The spread and the rankings.
+    fn panels(&self, width: f64, theme: &Theme) -> Result<Vec<Scene>> {
         // Their own margins lie outside.
         let narrow = Theme { width: width + 2.0 * Theme::MARGIN, ..theme.clone() };
-        for ranking in &self.rankings {
-            let bars = ranking.clone().top(MOST).scene(&narrow)?.unframed();
-            let below = scene.height + bars.height;
-            scene.append(bars, (0.0, scene.height));
-            scene.height = below + 8.0;
+        let mut panels = Vec::new();
+        if let Some(spread) = &self.spread {
+            let bars = spread.bars((width, TALL), &self.value, theme);
+            panels.push(bars.framed(&format!("{} by {}", spread.counted, self.value), &[], &narrow).unframed());
         }
-        Ok(scene)
+        for ranking in &self.rankings {
+            let mut ranking = ranking.clone().top(MOST);
+            for entry in &mut ranking.entries {
+                let shown = label::visible(&entry.label, &theme.font);
+                entry.label = label::shortened(&shown, Theme::LABEL, width * 0.4, &theme.font);
+            }
+            panels.push(ranking.scene(&narrow)?.unframed());
+        }
+        Ok(panels)
     }
 }

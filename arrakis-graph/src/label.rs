@@ -127,8 +127,9 @@ pub(crate) struct Labels {
 impl Labels {
     /// Labels under entries `pitch` apart: turned when words do not fit, thinned when that is not enough.
     pub(crate) fn across(labels: &[String], pitch: f64, size: f64, longest: f64, theme: &Theme) -> Self {
-        let (texts, widest) = prepared(labels, size, longest, theme);
-        let roomy = widest + 0.6 * size;
+        let gap = 0.6 * size;
+        let (texts, widest) = prepared(labels, size, longest.max(pitch - gap), theme);
+        let roomy = widest + gap;
         let turned = roomy > pitch && !numeric(labels);
         let step = step_for(if turned { LINE * size } else { roomy } / pitch);
         let widths = texts.iter().step_by(step).map(|text| theme.measure(text, size));

@@ -60,6 +60,8 @@ impl From<String> for Cell {
 #[derive(Debug, Clone)]
 pub struct Page {
     title: String,
+    /// Whether a picture shows the title, so that the page need only speak it.
+    title_is_drawn: bool,
     theme: Theme,
     body: String,
     widgets: Vec<Value>,
@@ -70,7 +72,14 @@ impl Page {
     /// A page with a title and nothing below it yet; pictures on it are as wide as `style` says.
     pub fn new(title: &str, style: &Style) -> Result<Self> {
         let theme = Theme::new(&Style { dark: false, ..*style })?;
-        Ok(Self { title: label::spelled(title), theme, body: String::new(), widgets: vec![], blobs: vec![] })
+        Ok(Self {
+            title: label::spelled(title),
+            title_is_drawn: false,
+            theme,
+            body: String::new(),
+            widgets: vec![],
+            blobs: vec![],
+        })
     }
 
     /// A heading.
@@ -169,12 +178,13 @@ impl Page {
         }
     }
 
-    /// A picture whose title is that of the page.
-    pub(crate) fn untitled_picture(self, picture: &dyn Picture) -> Result<Self> {
-        match picture.widget()? {
-            Some(widget) => Ok(self.widget(widget)),
-            None => self.drawn(picture),
+    /// A picture whose title is that of the page: what is drawn with its own title shows it once.
+    pub(crate) fn only_picture(mut self, picture: &dyn Picture) -> Result<Self> {
+        if let Some(widget) = picture.widget()? {
+            return Ok(self.widget(widget));
         }
+        self.title_is_drawn = true;
+        self.drawn(picture)
     }
 
     /// A picture as it is drawn, in the reader's light or dark.
@@ -217,6 +227,7 @@ impl Page {
         // Within a script, `<` could end it.
         let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
         let title = escaped(&self.title);
+        let spoken = if self.title_is_drawn { " class=\"spoken\"" } else { "" };
         let (light, dark) = (inks(false)?, inks(true)?);
         let hash = STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
         let mut out = format!(
@@ -224,7 +235,7 @@ impl Page {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
              script-src 'sha256-{hash}'; img-src data:; form-action 'none'; base-uri 'none'\">\n\
-             <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{}</main>\n",
+             <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1{spoken}>{title}</h1>\n{}</main>\n",
             self.body
         );
         let packed = self.blobs.par_iter().map(|blob| blob.packed().map(|packed| STANDARD.encode(packed)));

@@ -100,6 +100,9 @@ function tokenRow(tokens, label, choose, first = 0) {
   return { row, spans };
 }
 
+/** Up to how many tokens a map has their texts at its sides. */
+const LABELLED = 36;
+
 /** Attention: a layer by a slider, a head by its small map, a token by hovering. */
 function attention(section, data) {
   const { tokens, heads, layers, causal, kept, pooled } = data;
@@ -142,6 +145,9 @@ function attention(section, data) {
       tell(`“${tokens[query]}” (${query}) looks at “${tokens[key]}” (${key}): ${reading(current()[query * n + key])}`);
     },
   });
+  // Few tokens stand beside their rows and below their columns; the lists of tokens are what is read aloud.
+  const sides = ['queries', 'keys'].map((side) => make('ol', { class: side, 'aria-hidden': 'true' }, ...tokens.map((token) => make('li', {}, token))));
+  const mapBox = n <= LABELLED ? make('div', { class: 'labelled' }, sides[0], map, sides[1]) : map;
   const read = make('p', { class: 'read', 'aria-live': 'polite' });
   const from = tokenRow(tokens, 'where this token looks', (place) => pickToken(place));
   const to = tokenRow(tokens, 'what looks at this token', (place) => pickToken(place));
@@ -149,7 +155,7 @@ function attention(section, data) {
     make('div', { class: 'controls' }, make('label', { hidden: layers.length < 2 }, 'layer', slider, layerOut), make('span', { role: 'group', 'aria-label': 'what is shown' }, ...pools)),
     headGrid,
     make('div', { class: 'split' },
-      make('div', {}, map, make('p', { class: 'note' }, 'rows: queries, columns: keys; dark 0, yellow 1, by the root')),
+      make('div', {}, mapBox, make('p', { class: 'note' }, 'rows: queries, columns: keys; dark 0, yellow 1, by the root')),
       make('div', {}, make('p', { class: 'which' }, 'where the underlined token looks'), from.row, make('p', { class: 'which' }, 'what looks at it'), to.row, read)),
     ...notes(data),
   );
@@ -241,6 +247,7 @@ function attention(section, data) {
       span.style.color = byte > 0 ? inkOn(rgb) : '';
       span.title = reading(byte);
     };
+    sides[0].childNodes.forEach((label, place) => label.classList.toggle('here', place === token));
     for (let i = 0; i < n; i++) {
       paint(from.spans[i], whole[token * n + i]);
       paint(to.spans[i], whole[i * n + token]);

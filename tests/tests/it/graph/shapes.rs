@@ -4,16 +4,17 @@ use arrakis_core::{Axis, Grid, Part, PlotSpec, Ranking, Series, Stack};
 use arrakis_graph::{Backend as _, Html, Png, Svg as SvgBackend, kinds, plot_parts};
 use tch::Tensor;
 
+use super::feature::feature;
 use super::svg::{Image, Svg};
 use super::{STYLE, grid, stack};
 
-fn svg(kind: &str, parts: &[Part]) -> Svg {
+pub(super) fn svg(kind: &str, parts: &[Part]) -> Svg {
     let parts: Vec<(&str, &Part)> = parts.iter().map(|part| ("part", part)).collect();
     let picture = plot_parts(&PlotSpec::new(kind), &parts).unwrap();
     Svg::of(&String::from_utf8(SvgBackend.render(picture.as_ref(), &STYLE).unwrap()).unwrap())
 }
 
-fn refusal(kind: &str, parts: &[Part]) -> String {
+pub(super) fn refusal(kind: &str, parts: &[Part]) -> String {
     let parts: Vec<(&str, &Part)> = parts.iter().map(|part| ("part", part)).collect();
     plot_parts(&PlotSpec::new(kind), &parts).err().unwrap().to_string()
 }
@@ -66,6 +67,7 @@ fn shown_by(kind: &str) -> Vec<Part> {
         "intervals" | "scatter" => vec![intervals()],
         "composition" => vec![composition()],
         "difference" => vec![heads(), heads()],
+        "feature" => feature(),
         kind => panic!("no parts for `{kind}`"),
     }
 }

@@ -157,7 +157,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Who listens: the run at work, if there is one, which passes on what it hears.
-    pub(crate) fn listener(&self) -> &dyn Host {
+    #[must_use]
+    pub fn listener(&self) -> &dyn Host {
         match &self.running {
             Some(running) => running.as_ref(),
             None => self.host,

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrakis_bench::{read_tensors, write_tensors};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::leviathan::write_text;
 use crate::trainer::Trainer;
 use crate::training::Training;
-use crate::{Config, Error, Result};
+use crate::{Error, Result};
 
 /// What is trained in a folder.
 const RUN: &str = "training.json";
@@ -42,17 +42,15 @@ impl Folder {
     }
 
     /// Says what is trained here, or finds that it is the same as before.
-    pub(crate) fn claim(&self, config: &Config, training: &Training, text: &str) -> Result<()> {
+    pub(crate) fn claim(&self, asked: &Value) -> Result<()> {
         let path = self.0.join(RUN);
-        // Sums are ordered by threads, so another number of them is another result.
-        let asked = json!({ "model": config, "training": training, "text": text, "threads": tch::get_num_threads() });
         if !path.exists() {
-            return write_text(&path, &(serde_json::to_string_pretty(&asked)? + "\n"));
+            return write_text(&path, &(serde_json::to_string_pretty(asked)? + "\n"));
         }
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
         let there: Value =
             serde_json::from_str(&text).map_err(|error| Error::Damaged { path, why: error.to_string() })?;
-        match difference("", &there, &asked) {
+        match difference("", &there, asked) {
             None => Ok(()),
             Some((field, there, asked)) => Err(Error::OtherTraining { folder: self.0.clone(), field, there, asked }),
         }
@@ -71,7 +69,9 @@ impl Folder {
             ("counts", &whole),
             ("numbers", &real),
         ];
-        write_tensors(&self.0.join(STATE), named.map(|(name, tensor)| (name.to_owned(), tensor)))?;
+        let named = named.map(|(name, tensor)| Ok((name.to_owned(), tensor.f_to_device(tch::Device::Cpu)?)));
+        let named = named.into_iter().collect::<Result<Vec<(String, Tensor)>>>()?;
+        write_tensors(&self.0.join(STATE), named.iter().map(|(name, tensor)| (name.clone(), tensor)))?;
         Ok(())
     }
 
@@ -89,8 +89,8 @@ impl Folder {
                 why: format!("it has no `{name}` of shape {size:?} and kind {kind:?}"),
             })
         };
-        let size = trainer.flat.size();
-        let like = |name| find(name, &size, Kind::Float);
+        let (size, kind) = (trainer.flat.size(), trainer.flat.kind());
+        let like = |name| find(name, &size, kind);
         let (weights, best) = (like("weights")?, like("best")?);
         let (first, second) = (like("first")?, like("second")?);
         let counts: Vec<i64> = Vec::try_from(find("counts", &[2], Kind::Int64)?)?;

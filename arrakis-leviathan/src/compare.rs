@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use arrakis_core::{Axis, Grid, Host, Series};
+use arrakis_bench::Bench;
+use arrakis_core::{Axis, Grid, Series};
+use arrakis_models::LoadOptions;
 
 use crate::checkpoint::Folder;
 use crate::metrics::{self, Line};
@@ -41,16 +43,17 @@ impl Outcome {
     }
 }
 
-/// Trains every contestant in a folder of its own below `folder`, or goes on where an earlier run stood; those that
-/// are done already are only judged again.
+/// Trains every contestant in a folder of its own below `folder` and as a run of `bench`, or goes on where an earlier run
+/// stood; those that are done already are only judged again. `options` say on what device and in what kind passes are computed.
 ///
 /// # Errors
 /// Contestants with other seeds than the first or the same name, and the errors of a training.
 pub fn compare(
     contestants: &[Contestant],
     (text, path): (&Text, &Path),
+    options: &LoadOptions,
     folder: &Path,
-    host: &dyn Host,
+    bench: &Bench<'_>,
 ) -> Result<Vec<Outcome>> {
     let [first, others @ ..] = contestants else {
         return Err(Error::config("contestants", "there are none"));
@@ -66,13 +69,13 @@ pub fn compare(
     // Everything is checked before the first hour is spent.
     let trainers = contestants
         .iter()
-        .map(|contestant| Trainer::new(&contestant.config, &contestant.training, text, path))
+        .map(|contestant| Trainer::on(&contestant.config, &contestant.training, (text, path), options))
         .collect::<Result<Vec<Trainer<'_>>>>()?;
     let mut outcomes = Vec::new();
     for (contestant, mut trainer) in contestants.iter().zip(trainers) {
-        host.log(&format!("{}: {} parameters", contestant.name, contestant.config.parameters()));
+        bench.listener().log(&format!("{}: {} parameters", contestant.name, contestant.config.parameters()));
         let folder = Folder::open(folder.join(folder_name(&contestant.name)))?;
-        let trained = trainer.run(&folder, host)?;
+        let trained = trainer.conduct(bench, &folder)?;
         outcomes.push(Outcome { name: contestant.name.clone(), trained, lines: metrics::read(folder.path())? });
     }
     Ok(outcomes)
@@ -98,17 +101,20 @@ pub fn at_equal_time(contestants: &[Contestant], outcomes: &[Outcome]) -> Vec<Co
     each.collect()
 }
 
-/// The validation loss of each contestant as it was trained, the mean over seeds: nats over steps.
+/// The validation loss of each contestant as it was trained, a line for each seed: nats over steps.
 ///
 /// # Errors
 /// Contestants that were evaluated at other steps than the first.
 pub fn curves(outcomes: &[Outcome]) -> Result<Series> {
     let steps = outcomes.first().map(|first| first.lines.iter().map(|line| line.step).collect::<Vec<u64>>());
-    let steps = steps.unwrap_or_default();
-    let mean = |line: &Line| line.validation_nats.iter().sum::<f64>() / line.validation_nats.len().max(1) as f64;
-    let lines = outcomes.iter().map(|outcome| (outcome.name.clone(), outcome.lines.iter().map(mean).collect()));
-    let axis = Axis::new("step", steps.iter().map(ToString::to_string));
-    Ok(Series::new("validation loss", "nats per token", axis, lines.collect::<Vec<(String, Vec<f64>)>>())?)
+    let axis = Axis::new("step", steps.unwrap_or_default().iter().map(ToString::to_string));
+    let lines = outcomes.iter().flat_map(|outcome| {
+        outcome.trained.seeds.iter().enumerate().map(|(place, seed)| {
+            let losses = outcome.lines.iter().map(|line| line.validation_nats.get(place).copied().unwrap_or(f64::NAN));
+            (format!("{}, seed {seed}", outcome.name), losses.collect::<Vec<f64>>())
+        })
+    });
+    Ok(Series::new("validation loss", "nats per token", axis, lines)?)
 }
 
 /// The final loss of every contestant with every seed, in nats for each token: what all tests are made of.

@@ -17,7 +17,7 @@ pub enum Error {
     Models(#[from] arrakis_models::Error),
     /// An error of a file that is written whole or not at all.
     #[error(transparent)]
-    Bench(#[from] arrakis_bench::Error),
+    Bench(arrakis_bench::Error),
     /// A configuration that describes no model.
     #[error("{what}: {why}")]
     Config {
@@ -101,5 +101,30 @@ impl From<tch::TchError> for Error {
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Self::Core(error.into())
+    }
+}
+
+impl From<arrakis_bench::Error> for Error {
+    /// An error of this crate's that a run brings back is what it was.
+    fn from(error: arrakis_bench::Error) -> Self {
+        match error {
+            arrakis_bench::Error::Core(error) => Self::Core(error),
+            arrakis_bench::Error::Other(error) => match error.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Bench(arrakis_bench::Error::Other(other)),
+            },
+            other => Self::Bench(other),
+        }
+    }
+}
+
+impl From<Error> for arrakis_bench::Error {
+    /// So that a training is the work of a run, which knows cancellation by its error.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => Self::Core(error),
+            Error::Bench(error) => error,
+            other => Self::Other(Box::new(other)),
+        }
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod evaluation;
 mod feed_forward;
+mod group;
 mod layout;
 mod leviathan;
 mod linear;

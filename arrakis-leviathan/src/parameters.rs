@@ -47,6 +47,16 @@ impl Parameters {
         })
     }
 
+    /// The same numbers in another kind; gradients go through to the parts that are recorded.
+    pub(crate) fn cast(&self, kind: Kind) -> Result<Self> {
+        let cast = |part: &Tensor| -> Result<Tensor> { Ok(part.f_to_kind(kind)?) };
+        Ok(Self {
+            layout: Arc::clone(&self.layout),
+            flat: cast(&self.flat)?,
+            parts: self.parts.iter().map(cast).collect::<Result<_>>()?,
+        })
+    }
+
     /// The models of the stack.
     pub(crate) fn stack(&self) -> i64 {
         self.flat.size()[0]

@@ -4,28 +4,36 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrakis_core::{Error as CoreError, Hooks, Host, Pass, PosSlice, unwatched};
+use arrakis_bench::{Bench, Subject};
+use arrakis_core::{Error as CoreError, Host};
+use arrakis_models::LoadOptions;
 use serde::Serialize;
-use tch::{Kind, Reduction, Tensor};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::Folder;
-use crate::metrics::{Line, Metrics};
-use crate::network::Network;
+use crate::group::{Group, numbers};
+use crate::layout::Layout;
+use crate::metrics::{self, Line, Metrics};
 use crate::parameters::Parameters;
 use crate::text::Text;
 use crate::training::Training;
-use crate::watching::{FirstFault, TrainingHooks};
 use crate::{Config, Error, Leviathan, Result};
+
+/// Whose runs trainings are.
+pub(crate) const OWNER: &str = concat!("arrakis-leviathan ", env!("CARGO_PKG_VERSION"));
 
 /// A training of a stack of models, one for each seed, at some step.
 #[derive(Debug)]
 pub struct Trainer<'a> {
     config: Config,
     training: Training,
+    kind: Kind,
     text: &'a Text,
-    network: Network,
-    /// All numbers of all models, which the parts of the network share.
+    layout: Arc<Layout>,
+    groups: Vec<Group>,
+    /// All numbers of all models (`[stack, count]`), which the networks of the groups share.
     pub(crate) flat: Tensor,
     pub(crate) optimiser: AdamW,
     pub(crate) standing: Standing,
@@ -64,8 +72,19 @@ pub struct Trained {
 }
 
 impl<'a> Trainer<'a> {
-    /// A training at its beginning; `path` names the text in errors.
+    /// A training at its beginning, in single precision on the CPU; `path` names the text in errors.
     pub fn new(config: &Config, training: &Training, text: &'a Text, path: &Path) -> Result<Self> {
+        Self::on(config, training, (text, path), &LoadOptions::default())
+    }
+
+    /// The same on a device, passes computed in a kind: single or double precision, or bfloat16, in which weights, their
+    /// gradients and the losses stay single.
+    pub fn on(
+        config: &Config,
+        training: &Training,
+        (text, path): (&'a Text, &Path),
+        &LoadOptions { kind, device }: &LoadOptions,
+    ) -> Result<Self> {
         config.check()?;
         training.check()?;
         text.check(path, config.context)?;
@@ -73,9 +92,17 @@ impl<'a> Trainer<'a> {
             let why = format!("it is {} and the text has {} tokens", config.vocab, text.vocabulary.len());
             return Err(Error::config("vocab", why));
         }
+        let master = match kind {
+            Kind::Float | Kind::BFloat16 => Kind::Float,
+            Kind::Double => Kind::Double,
+            other => {
+                let why = format!("{other:?} loses small gradients; train in float32, float64 or bfloat16");
+                return Err(Error::config("dtype", why));
+            }
+        };
         let parameters = Parameters::new(config, &training.seeds)?;
-        let flat = parameters.flat.shallow_clone();
-        let optimiser = AdamW::new(&parameters.layout, &flat)?;
+        let (layout, flat) = (parameters.layout, parameters.flat.f_to_device(device)?.f_to_kind(master)?);
+        let optimiser = AdamW::new(&layout, &flat)?;
         let standing = Standing {
             step: 0,
             seconds: 0.0,
@@ -83,8 +110,25 @@ impl<'a> Trainer<'a> {
             best_losses: vec![f64::INFINITY; training.seeds.len()],
             stale: 0,
         };
-        let network = Network::new(config.clone(), parameters.recorded()?);
-        Ok(Self { config: config.clone(), training: training.clone(), text, network, flat, optimiser, standing })
+        // On the CPU, what one model keeps for its backward pass fills the caches, so that several at once are slower
+        // than one after the other; other devices want as much as they can get.
+        let together = if device == Device::Cpu { 1 } else { training.seeds.len() };
+        let groups = (0..).step_by(together).zip(training.seeds.chunks(together)).map(|(first, seeds)| {
+            let rows = flat.f_narrow(0, first, seeds.len() as i64)?;
+            Group::new(config, seeds, &Parameters::of(Arc::clone(&layout), rows)?, kind)
+        });
+        let groups = groups.collect::<Result<_>>()?;
+        Ok(Self {
+            config: config.clone(),
+            training: training.clone(),
+            kind,
+            text,
+            layout,
+            groups,
+            flat,
+            optimiser,
+            standing,
+        })
     }
 
     /// Steps done.
@@ -101,9 +145,50 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A folder of another training, [`Error::NotFinite`], files that cannot be written, and cancellation.
     pub fn run(&mut self, folder: &Folder, host: &dyn Host) -> Result<Trained> {
-        folder.claim(&self.config, &self.training, &self.text.digest)?;
+        self.run_told(folder, host, |_| Ok(()))
+    }
+
+    /// The same as a run `leviathan.train` of a bench, whose host may cancel it: model, training and text are the run's
+    /// parameters, losses its metrics, and what the training came to its result. Where it goes on from an earlier run,
+    /// that one's losses are its metrics too.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), and those of a log.
+    pub fn conduct(&mut self, bench: &Bench<'_>, folder: &Folder) -> Result<Trained> {
+        let subject = Subject::experiment("leviathan.train", self.claimed()).owner(OWNER);
+        let seeds = self.training.seeds.clone();
+        let asked = bench.conduct(&subject, |bench| {
+            let told = |line: &Line| Ok(record(bench, &seeds, line)?);
+            let trained = self.run_told(folder, bench.listener(), told)?;
+            bench.result(&trained)?;
+            Ok(trained)
+        });
+        Ok(asked?.answer)
+    }
+
+    /// Everything that the weights depend on.
+    fn claimed(&self) -> Value {
+        json!({
+            "model": self.config,
+            "training": self.training,
+            "text": self.text.digest,
+            "dtype": format!("{:?}", self.kind),
+            "device": format!("{:?}", self.flat.device()),
+            // Sums are ordered by threads, so another number of them is another result.
+            "threads": tch::get_num_threads(),
+        })
+    }
+
+    fn run_told(
+        &mut self,
+        folder: &Folder,
+        host: &dyn Host,
+        mut tell: impl FnMut(&Line) -> Result<()>,
+    ) -> Result<Trained> {
+        folder.claim(&self.claimed())?;
         folder.restore(self)?;
         let mut metrics = Metrics::open(folder.path(), self.standing.step)?;
+        metrics::read(folder.path())?.iter().try_for_each(&mut tell)?;
         while self.standing.step < self.training.steps && !self.has_stalled() {
             if host.cancelled() {
                 self.keep(folder)?;
@@ -114,7 +199,9 @@ impl<'a> Trainer<'a> {
             host.progress(done, self.training.steps);
             if done.is_multiple_of(self.training.evaluate_every) || done == self.training.steps {
                 let judged = self.judge()?;
-                metrics.write(&self.metric(&losses, &judged))?;
+                let line = self.metric(&losses, &judged);
+                metrics.write(&line)?;
+                tell(&line)?;
                 self.keep(folder)?;
             }
         }
@@ -149,68 +236,28 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self) -> Result<Vec<f64>> {
         let start = Instant::now();
         let step = self.standing.step;
-        let (tokens, targets) =
-            self.text.windows(&self.training.seeds, step, self.training.batch, self.config.context)?;
-        let mut hooks = TrainingHooks::new(&self.config, &self.training, step);
-        let losses = self.losses(&tokens, &targets, &mut hooks, true)?;
-        let mut total = losses.f_sum(None::<Kind>)?;
-        for balance in &hooks.balance {
-            total = total.f_add(&balance.f_sum(None::<Kind>)?.f_mul_scalar(self.training.balance)?)?;
+        let (mut losses, mut gradients) = (Vec::new(), Vec::new());
+        for group in &self.groups {
+            let (loss, gradient) = group.gradient(self.text, &self.training, step)?;
+            losses.extend(loss);
+            gradients.push(gradient);
         }
-        let gradients = Tensor::f_run_backward(&[&total], self.network.parameters.parts(), false, false)?;
-        let stack = self.training.seeds.len() as i64;
-        let flattened = gradients.iter().map(|gradient| Ok(gradient.f_reshape([stack, -1])?));
-        let gradient = Tensor::f_cat(&flattened.collect::<Result<Vec<Tensor>>>()?, 1)?;
-        let losses: Vec<f64> = numbers(&losses)?;
-        if let Some(model) = losses.iter().position(|loss| !loss.is_finite()) {
-            return Err(self.fault(&tokens, model)?);
-        }
+        let gradient = Tensor::f_cat(&gradients, 0)?;
         let norms = numbers(&self.optimiser.step(&mut self.flat, &gradient, step, &self.training)?)?;
         if let Some(model) = norms.iter().position(|norm| !norm.is_finite()) {
-            return Err(self.gradient_fault(&gradients, model)?);
+            return Err(self.gradient_fault(&gradient, model)?);
         }
         self.standing.step += 1;
         self.standing.seconds += start.elapsed().as_secs_f64();
         Ok(losses)
     }
 
-    /// The mean loss of each model over tokens (`[stack * batch, pos]`): `[stack]`.
-    fn losses(&self, tokens: &Tensor, targets: &Tensor, hooks: &mut dyn Hooks, record: bool) -> Result<Tensor> {
-        let mut pass = Pass { record, logits: PosSlice::All, ..Pass::tokens(tokens, hooks) };
-        let logits = self.network.forward(&mut pass)?.logits;
-        let logits =
-            logits.ok_or_else(|| CoreError::Invalid { what: "pass".into(), why: "it has no logits".into() })?;
-        let vocab = self.config.vocab as i64;
-        let each = logits.f_view([-1, vocab])?.f_cross_entropy_loss(
-            &targets.f_reshape([-1])?,
-            None::<Tensor>,
-            Reduction::None,
-            -100,
-            0.0,
-        )?;
-        let stack = self.training.seeds.len() as i64;
-        Ok(each.f_view([stack, -1])?.f_mean_dim(1, false, None::<Kind>)?)
-    }
-
-    /// Where the step's first number that is not finite lies.
-    fn fault(&self, tokens: &Tensor, model: usize) -> Result<Error> {
-        let step = self.standing.step;
-        let mut search = FirstFault::new(TrainingHooks::new(&self.config, &self.training, step));
-        {
-            let _off = tch::no_grad_guard();
-            self.network.forward(&mut Pass { logits: PosSlice::None, ..Pass::tokens(tokens, &mut search) })?;
-        }
-        let (place, model) = match search.found {
-            Some((point, model)) => (point.to_string(), model),
-            None => ("logits".to_owned(), model),
-        };
-        Ok(Error::NotFinite { step, seed: self.training.seeds[model], place })
-    }
-
-    fn gradient_fault(&self, gradients: &[Tensor], model: usize) -> Result<Error> {
+    /// Where a gradient (`[stack, count]`) is not finite.
+    fn gradient_fault(&self, gradient: &Tensor, model: usize) -> Result<Error> {
         let mut place = "gradient".to_owned();
-        for (parameter, gradient) in self.network.parameters.layout.parameters.iter().zip(gradients) {
-            if gradient.f_select(0, model as i64)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        for parameter in &self.layout.parameters {
+            let part = gradient.f_select(0, model as i64)?.f_narrow(0, parameter.first, parameter.len())?;
+            if part.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
                 let layer = parameter.layer.map_or_else(String::new, |layer| format!("blocks.{layer}."));
                 place = format!("gradient of {layer}{:?}", parameter.role);
                 break;
@@ -237,18 +284,8 @@ impl<'a> Trainer<'a> {
 
     /// The loss of each model over windows of the validation part, in nats for each token.
     fn judged(&self, starts: &[usize]) -> Result<Vec<f64>> {
-        let _off = tch::no_grad_guard();
-        let models = self.training.seeds.len();
-        let mut sums = vec![0.0; models];
-        for some in starts.chunks(self.training.batch) {
-            let (tokens, targets) = self.text.judged_windows(some, self.config.context)?;
-            let each = |x: &Tensor| x.f_repeat([models as i64, 1]);
-            let losses = unwatched(|hooks| self.losses(&each(&tokens)?, &each(&targets)?, hooks, false))?;
-            for (sum, loss) in sums.iter_mut().zip(numbers(&losses)?) {
-                *sum += loss * some.len() as f64;
-            }
-        }
-        Ok(sums.into_iter().map(|sum| sum / starts.len() as f64).collect())
+        let each = self.groups.iter().map(|group| group.judged(self.text, starts, self.training.batch));
+        Ok(each.collect::<Result<Vec<Vec<f64>>>>()?.concat())
     }
 
     fn bits(&self, nats: &[f64]) -> Vec<f64> {
@@ -286,12 +323,17 @@ impl<'a> Trainer<'a> {
 
     /// One model of the stack when it was best.
     pub fn model(&self, place: usize) -> Result<Leviathan> {
-        let flat = self.standing.best.f_narrow(0, place as i64, 1)?.f_detach_copy()?;
-        let parameters = Parameters::of(Arc::clone(&self.network.parameters.layout), flat)?;
+        let flat = self.standing.best.f_narrow(0, place as i64, 1)?.f_detach_copy()?.f_to_device(Device::Cpu)?;
+        let parameters = Parameters::of(Arc::clone(&self.layout), flat)?;
         Ok(Leviathan::of(&self.config, parameters, Some(Arc::clone(&self.text.vocabulary))))
     }
 }
 
-fn numbers(values: &Tensor) -> Result<Vec<f64>> {
-    Ok(Vec::try_from(values.f_detach()?.f_to_kind(Kind::Double)?)?)
+/// The losses of an evaluation as metrics of the run at work.
+fn record(bench: &Bench<'_>, seeds: &[u64], line: &Line) -> Result<(), arrakis_bench::Error> {
+    for (seed, (trained, judged)) in seeds.iter().zip(line.training_nats.iter().zip(&line.validation_nats)) {
+        bench.metric(format!("training nats, seed {seed}"), line.step, *trained)?;
+        bench.metric(format!("validation nats, seed {seed}"), line.step, *judged)?;
+    }
+    bench.metric("seconds", line.step, line.seconds)
 }

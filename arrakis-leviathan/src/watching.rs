@@ -11,24 +11,26 @@ use crate::training::Training;
 /// Dropout by streams that know seed, step and point, and what experts take: edits of a training step like any others.
 pub(crate) struct TrainingHooks<'a> {
     training: &'a Training,
+    /// The seeds of the models that are computed.
+    seeds: &'a [u64],
     /// How many experts a position uses, where there are experts.
     top_k: Option<i64>,
-    step: u64,
+    pub(crate) step: u64,
     /// The loss that spreads positions over experts, of each block: `[stack]`.
     pub(crate) balance: Vec<Tensor>,
 }
 
 impl<'a> TrainingHooks<'a> {
-    pub(crate) fn new(config: &Config, training: &'a Training, step: u64) -> Self {
+    pub(crate) fn new(config: &Config, training: &'a Training, seeds: &'a [u64], step: u64) -> Self {
         let top_k = match config.feed_forward {
             FeedForward::Dense => None,
             FeedForward::Mixture { top_k, .. } => Some(top_k as i64),
         };
-        Self { training, top_k, step, balance: Vec::new() }
+        Self { training, seeds, top_k, step, balance: Vec::new() }
     }
 
     fn stack(&self) -> i64 {
-        self.training.seeds.len() as i64
+        self.seeds.len() as i64
     }
 
     fn drops(&self, point: HookPoint) -> bool {
@@ -41,10 +43,10 @@ impl<'a> TrainingHooks<'a> {
         let kept = 1.0 - self.training.dropout;
         let mut size = value.size();
         size[0] /= self.stack();
-        let coins =
-            self.training.seeds.iter().map(|seed| {
-                Stream::new(*seed, &format!("dropout of step {} at {point}", self.step)).coins(&size, kept)
-            });
+        let coins = self
+            .seeds
+            .iter()
+            .map(|seed| Stream::new(*seed, &format!("dropout of step {} at {point}", self.step)).coins(&size, kept));
         let coins = Tensor::f_cat(&coins.collect::<Result<Vec<Tensor>>>()?, 0)?;
         Ok(value.f_mul(&coins.f_to_device(value.device())?.f_to_kind(value.kind())?.f_div_scalar(kept)?)?)
     }
@@ -143,7 +145,7 @@ mod tests {
             mixer: Mixer::Attention,
             feed_forward: FeedForward::Mixture { experts: 4, top_k: 2 },
         };
-        TrainingHooks::new(&config, training, step)
+        TrainingHooks::new(&config, training, &training.seeds, step)
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! form is the dot product of queries and keys that were made to lag beforehand, so the kernels of attention serve it.
 
 use arrakis_core::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::linear::by_row;
 
@@ -122,11 +122,11 @@ pub fn attend(
     scale: f64,
 ) -> Result<Tensor> {
     let (wide, width) = (q.size()[3], v.size()[3]);
+    if causal && q.device() == Device::Cpu {
+        return in_blocks(q, k, v, scale);
+    }
     if wide == width {
         return Ok(Tensor::f_scaled_dot_product_attention(q, k, v, allowed, 0.0, causal, Some(scale), false)?);
-    }
-    if causal {
-        return in_blocks(q, k, v, scale);
     }
     // The fused kernels want one width.
     let padded = v.f_constant_pad_nd([0, wide - width])?;
@@ -135,10 +135,10 @@ pub fn attend(
 }
 
 /// Queries in one block of [`in_blocks`]: few enough that little above the diagonal is computed.
-const BLOCK: i64 = 128;
+const BLOCK: i64 = 64;
 
-/// Causal attention in blocks of queries, each over the keys up to its end: quicker than the fused kernels where those
-/// want padded values.
+/// Causal attention in blocks of queries, each over the keys up to its end: quicker than the fused kernel on the CPU,
+/// whose backward pass computes the scores again.
 fn in_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
     let (size, len) = (v.size(), q.size()[2]);
     let q = q.f_mul_scalar(scale)?.f_flatten(0, 1)?;

@@ -1,13 +1,11 @@
 //! The options that every verb understands, and what they mean for models.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use arrakis_bench::{Bench, command};
-use arrakis_core::device;
+use arrakis_core::{Host, Model, device};
 use arrakis_models::LoadOptions;
 use clap::Args;
-use tch::{Device, Kind};
 
-use super::Usage;
 use super::console::Console;
 use crate::{Loaded, Pictures};
 
@@ -35,15 +33,6 @@ impl Options {
         Ok(LoadOptions { kind: self.bench.dtype.kind(), device: device::device(&self.bench.device)? })
     }
 
-    /// An error where models cannot be trained as these options have it.
-    pub(crate) fn check_trains(&self) -> Result<()> {
-        let LoadOptions { kind, device } = self.load_options()?;
-        if kind != Kind::Float || device != Device::Cpu {
-            bail!(Usage("models are trained in float32 on the CPU; leave `--dtype` and `--device` out".into()));
-        }
-        Ok(())
-    }
-
     /// Loads a model as these options have it.
     pub(crate) fn load(&self, model: &str) -> Result<Loaded> {
         Loaded::wanted(&self.bench.wanted(model)?)
@@ -54,8 +43,13 @@ impl Options {
         self.bench.given()
     }
 
-    /// A bench for a model of that name.
+    /// A bench for a loaded model of that name.
     pub(crate) fn bench<'a>(&self, model: &'a Loaded, name: &str, console: &'a Console<'_>) -> Bench<'a> {
-        self.bench.bench(&**model, name, console).draw(&Pictures::DEFAULT)
+        self.bench_of(&**model, name, console)
+    }
+
+    /// A bench for any model, with whoever listens.
+    pub(crate) fn bench_of<'a>(&self, model: &'a dyn Model, name: &str, host: &'a dyn Host) -> Bench<'a> {
+        self.bench.bench(model, name, host).draw(&Pictures::DEFAULT)
     }
 }

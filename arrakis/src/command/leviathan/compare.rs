@@ -3,18 +3,27 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use arrakis_graph::Style;
+use anyhow::{Result, bail};
+use arrakis_bench::Subject;
+use arrakis_core::{Part, PlotSpec};
+use arrakis_graph::{Backend as _, Style, Svg};
 use arrakis_leviathan::compare::{self, Contestant, Outcome};
-use arrakis_leviathan::{FeedForward, Mixer, report};
+use arrakis_leviathan::{FeedForward, Leviathan, Mixer, report};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::listener::Listener;
 use super::options::Setting;
+use crate::command::Usage;
 use crate::command::console::Console;
 use crate::command::options::Options;
 use crate::process;
+
+/// Whose runs comparisons are.
+const OWNER: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// The picture beside the report.
+const CURVES: &str = "curves.svg";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -40,39 +49,69 @@ impl Arguments {
             Ok(Contestant { name: name.clone(), config, training: training.clone() })
         });
         let contestants = contestants.collect::<Result<Vec<Contestant>>>()?;
+        let Some(first) = contestants.first() else { bail!(Usage("nothing to compare; give `--models`".into())) };
         process::catch_interrupt();
-        let (text, listener) = ((&text, self.setting.path()), Listener(console));
-        let outcomes = compare::compare(&contestants, text, &self.out.join("equal-size"), &listener)?;
-        let timed = if self.equal_time {
-            let contestants = compare::at_equal_time(&contestants, &outcomes);
-            Some(compare::compare(&contestants, text, &self.out.join("equal-time"), &listener)?)
-        } else {
-            None
-        };
-        let report = self.write(&contestants, &outcomes, timed.as_deref())?;
-        if self.setting.json {
-            let listed = |outcomes: &[Outcome]| -> Vec<Value> {
-                outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained })).collect()
+        let load_options = options.load_options()?;
+        let (listener, untrained) = (Listener(console), Leviathan::new(&first.config, options.seed())?);
+        let bench = options.bench_of(&untrained, &format!("untrained {}", first.name), &listener);
+        let each = contestants.iter().map(|contestant| json!({ "name": contestant.name, "model": contestant.config }));
+        let parameters = json!({
+            "contestants": each.collect::<Vec<Value>>(), "training": training, "text": text.digest,
+            "equal_time": self.equal_time,
+        });
+        let subject = Subject::experiment("leviathan.compare", parameters).owner(OWNER);
+        let compared = bench.conduct(&subject, |bench| {
+            let text = (&text, self.setting.path());
+            let train = |contestants: &[Contestant], folder: &str| {
+                compare::compare(contestants, text, &load_options, &self.out.join(folder), bench)
             };
-            let timed = timed.as_deref().map(listed);
-            return Ok(console.json(&json!({
-                "folder": self.out, "equal_size": listed(&outcomes), "equal_time": timed,
-            }))?);
+            let outcomes = train(&contestants, "equal-size")?;
+            let timed = if self.equal_time {
+                Some(train(&compare::at_equal_time(&contestants, &outcomes), "equal-time")?)
+            } else {
+                None
+            };
+            let report = report(&contestants, &outcomes, timed.as_deref(), Path::new(CURVES))?;
+            let curves = curves(&outcomes).map_err(|error| arrakis_bench::Error::Other(error.into()))?;
+            self.write("report.md", report.as_bytes())?;
+            self.write(CURVES, &curves)?;
+            bench.file("report.md", report.as_bytes())?;
+            bench.picture(CURVES, &curves)?;
+            let found = json!({
+                "folder": self.out, "equal_size": listed(&outcomes), "equal_time": timed.as_deref().map(listed),
+            });
+            bench.result(&found)?;
+            Ok((report, found))
+        })?;
+        let (report, found) = compared.answer;
+        if self.setting.json {
+            return Ok(console.json(&found)?);
         }
         Ok(console.print(report)?)
     }
 
-    /// Writes the report and its pictures.
-    fn write(&self, contestants: &[Contestant], outcomes: &[Outcome], timed: Option<&[Outcome]>) -> Result<String> {
-        let curves = self.out.join("curves.svg");
-        arrakis_graph::draw(&compare::curves(outcomes)?.into(), &curves, &Style::default())?;
-        let report = report(contestants, outcomes, timed, Path::new("curves.svg"))?;
-        let path = self.out.join("report.md");
+    /// Writes a file of the report.
+    fn write(&self, name: &str, bytes: &[u8]) -> arrakis_bench::Result<()> {
+        let path = self.out.join(name);
         arrakis_bench::replace(&path, |temporary| {
-            fs::write(temporary, &report).with_context(|| format!("cannot write `{}`", path.display()))
-        })?;
-        Ok(report)
+            fs::write(temporary, bytes).map_err(|source| arrakis_bench::Error::File {
+                verb: "write",
+                path: path.clone(),
+                source,
+            })
+        })
     }
+}
+
+fn listed(outcomes: &[Outcome]) -> Vec<Value> {
+    outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained })).collect()
+}
+
+/// The picture of the losses while training: a band over the seeds of each model.
+fn curves(outcomes: &[Outcome]) -> Result<Vec<u8>> {
+    let curves = Part::from(compare::curves(outcomes)?);
+    let picture = arrakis_graph::plot_parts(&PlotSpec::new("training_curves"), &[("curves", &curves)])?;
+    Ok(Svg.render(picture.as_ref(), &Style::default())?)
 }
 
 /// The mixer and the feed-forward of a name: `separable:4`, `attention+mixture:4:1`.

@@ -92,7 +92,6 @@ struct Schedule {
 impl Setting {
     /// The text, cut into tokens, and how models are trained on it.
     pub(super) fn read(&self, options: &Options) -> Result<(Text, Training)> {
-        options.check_trains()?;
         Ok((Text::read(self.path(), self.schedule.cut)?, self.schedule.training(options.seed())))
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_leviathan::{Error, FeedForward, Folder, Mixer, Trainer};
+use arrakis_leviathan::{Error, FeedForward, Folder, Leviathan, Mixer, Trainer};
 use clap::Args;
 use serde_json::json;
 
@@ -32,11 +32,13 @@ impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let (text, training) = self.setting.read(options)?;
         let config = self.setting.config(self.mixer, self.feed_forward, &text)?;
-        let mut trainer = Trainer::new(&config, &training, &text, self.setting.path())?;
+        let mut trainer = Trainer::on(&config, &training, (&text, self.setting.path()), &options.load_options()?)?;
         let folder = Folder::open(&self.out)?;
         process::catch_interrupt();
         console.tell(format_args!("{}, {} parameters\n", self.mixer, config.parameters()))?;
-        let trained = trainer.run(&folder, &Listener(console));
+        let (listener, untrained) = (Listener(console), Leviathan::new(&config, options.seed())?);
+        let bench = options.bench_of(&untrained, &format!("untrained {}", self.mixer), &listener);
+        let trained = trainer.conduct(&bench, &folder);
         if matches!(trained, Err(Error::Core(arrakis_core::Error::Cancelled))) {
             console.tell(format_args!(
                 "stopped at step {}; the same command goes on from `{}`\n",

@@ -117,7 +117,7 @@ fn what_cannot_be_trained_is_said_before_anything_is_written() {
     };
     assert!(error(2, &["--mixer", "fourier"]).contains("low_rank:W:R"));
     assert!(error(2, &["--cut", "bpe:12"]).contains("above 256"));
-    assert!(error(2, &["--dtype", "float64"]).contains("float32"));
+    assert!(error(1, &["--dtype", "float16"]).contains("train in float32"));
     assert!(error(1, &["--mixer", "separable:17"]).contains("context of 16"));
     assert!(error(1, &["--heads", "3"]).contains("3 heads do not divide"));
     let log = tempfile::tempdir().unwrap();

@@ -4,11 +4,15 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use arrakis_bench::{Bench, Log, Status, Subject};
 use arrakis_core::{Host, Model, Silent};
+use arrakis_leviathan::compare::{Contestant, compare};
 use arrakis_leviathan::{
     Config, Cut, Error, FeedForward, Folder, Lags, Leviathan, Mixer, Text, Trainer, Training, metrics,
 };
 use arrakis_models::LoadOptions;
+
+use tch::Kind;
 
 use super::{config, correlation};
 
@@ -88,25 +92,89 @@ fn a_stopped_training_goes_on_to_the_same_weights_bit_for_bit() {
 }
 
 #[test]
-fn stacked_models_are_the_models_alone() {
+fn a_training_is_a_run_with_its_losses_as_metrics() {
+    let text = text();
+    let config = small(correlation(3, Lags::Separable), &text);
+    let options = training(&[1, 2], 8);
+    let scratch = tempfile::tempdir().unwrap();
+    let log = Log::open(scratch.path().join("log"));
+    let folder = Folder::open(scratch.path().join("run")).unwrap();
+    let untrained = Leviathan::new(&config, 1).unwrap();
+    let stopping = Stopping(Cell::new(4));
+    let bench = Bench::new(&untrained).logged(log.clone());
+    let conduct =
+        |bench: &Bench<'_>| Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap().conduct(bench, &folder);
+    let stopped = conduct(&bench.clone().host(&stopping)).unwrap_err();
+    assert!(matches!(stopped, Error::Core(arrakis_core::Error::Cancelled)), "{stopped}");
+    let trained = conduct(&bench).unwrap();
+    let contestant = |name: &str, mixer| Contestant {
+        name: name.into(),
+        config: small(mixer, &text),
+        training: training(&[1, 2], 3),
+    };
+    let contestants = [contestant("attention", Mixer::Attention), contestant("lags", correlation(2, Lags::Diagonal))];
+    let load = LoadOptions::default();
+    let subject = Subject::experiment("both", serde_json::json!({}));
+    let both = |bench: &Bench<'_>| {
+        Ok(compare(&contestants, (&text, Path::new(PATH)), &load, &scratch.path().join("both"), bench)?)
+    };
+    let compared = bench.conduct(&subject, both).unwrap();
+    assert_eq!(compared.answer.len(), 2);
+
+    let records = log.list().unwrap();
+    let named = |name: &str| records.iter().filter(|record| record.name == name).collect::<Vec<_>>();
+    let runs = named("leviathan.train");
+    assert_eq!(runs.len(), 4);
+    let last_of = |status| *runs.iter().find(|run| run.parent.is_none() && run.status == status).unwrap();
+    let (stopped, whole) = (last_of(Status::Interrupted), last_of(Status::Completed));
+    assert_eq!(stopped.key, whole.key, "the same training");
+    let recorded = log.metrics(&whole.id).unwrap();
+    let last = recorded.iter().rfind(|metric| metric.name == "validation nats, seed 2").unwrap();
+    let (step, lines) = (last.step, metrics::read(folder.path()).unwrap());
+    assert_eq!((step, last.value), (8, lines.last().unwrap().validation_nats[1]));
+    assert_eq!(log.result::<serde_json::Value>(&whole.id).unwrap()["nats"][0], trained.nats[0]);
+    assert_eq!(log.children(&compared.record.id).unwrap().len(), 2);
+}
+
+#[test]
+fn bfloat16_learns_as_single_precision_does() {
+    let text = text();
+    let config = small(correlation(3, Lags::Separable), &text);
+    let options = Training { rate: 1e-2, ..training(&[1], 30) };
+    let losses = |kind| {
+        let load = LoadOptions { kind, ..LoadOptions::default() };
+        let mut trainer = Trainer::on(&config, &options, (&text, Path::new(PATH)), &load).unwrap();
+        (0..30).map(|_| trainer.step().unwrap()[0]).collect::<Vec<f64>>()
+    };
+    let (double, single, half) = (losses(Kind::Double), losses(Kind::Float), losses(Kind::BFloat16));
+    assert!(half[29] < half[0] - 0.8, "{half:?}");
+    for step in 0..5 {
+        assert!((single[step] - double[step]).abs() < 1e-5, "step {step}: {} and {}", single[step], double[step]);
+        assert!((half[step] - single[step]).abs() < 0.02, "step {step}: {} and {}", half[step], single[step]);
+    }
+    let load = LoadOptions { kind: Kind::Half, ..LoadOptions::default() };
+    let refused = Trainer::on(&config, &options, (&text, Path::new(PATH)), &load).unwrap_err();
+    assert!(refused.to_string().contains("small gradients"), "{refused}");
+}
+
+#[test]
+fn a_model_does_not_depend_on_those_trained_beside_it() {
     let text = text();
     let mixture = FeedForward::Mixture { experts: 3, top_k: 1 };
     let configs = [
         small(Mixer::Attention, &text),
         small(correlation(3, Lags::Diagonal), &text),
-        small(correlation(3, Lags::LowRank(2)), &text),
-        small(Mixer::Original, &text),
         Config { feed_forward: mixture, ..small(Mixer::Involution { kernel: 3 }, &text) },
     ];
     for config in configs {
         let run = |seeds: &[u64]| {
-            let mut trainer = Trainer::new(&config, &training(seeds, 4), &text, Path::new(PATH)).unwrap();
+            let options = Training { dropout: 0.1, ..training(seeds, 4) };
+            let mut trainer = Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap();
             (0..4).map(|_| trainer.step().unwrap()).collect::<Vec<Vec<f64>>>()
         };
         let (both, first, second) = (run(&[4, 9]), run(&[4]), run(&[9]));
         for (step, losses) in both.iter().enumerate() {
-            assert!((losses[0] - first[step][0]).abs() < 1e-4, "{:?} {losses:?} {:?}", config.mixer, first[step]);
-            assert!((losses[1] - second[step][0]).abs() < 1e-4, "{:?} {losses:?} {:?}", config.mixer, second[step]);
+            assert_eq!(losses[..], [first[step][0], second[step][0]], "{:?}, step {step}", config.mixer);
         }
         assert!((both[0][0] - (config.vocab as f64).ln()).abs() < 0.1, "an untrained model knows nothing");
     }

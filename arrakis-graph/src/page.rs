@@ -32,6 +32,9 @@ pub(crate) use text::widget as text;
 const SCRIPT: &str = include_str!("page/page.js");
 const LOOKS: &str = include_str!("page/page.css");
 
+/// How many letters a cell of a table may have and stay on one line.
+const WHOLE: usize = 24;
+
 /// A part of a page that can be explored: what the page's script is to build, and its numbers.
 #[derive(Debug, Clone)]
 pub struct Widget {
@@ -139,9 +142,10 @@ impl Page {
             self.put(format_args!("<tr>"));
             for cell in row {
                 let text = escaped(&label::spelled(&cell.text));
+                let whole = if cell.text.chars().count() <= WHOLE { " class=\"whole\"" } else { "" };
                 match &cell.link {
-                    Some(link) => self.put(format_args!("<td><a href=\"{}\">{text}</a></td>", escaped(link))),
-                    None => self.put(format_args!("<td>{text}</td>")),
+                    Some(link) => self.put(format_args!("<td{whole}><a href=\"{}\">{text}</a></td>", escaped(link))),
+                    None => self.put(format_args!("<td{whole}>{text}</td>")),
                 }
             }
             self.put(format_args!("</tr>\n"));
@@ -162,6 +166,10 @@ impl Page {
             .collect();
         let mut page = if facts.is_empty() { self } else { self.facts(&facts) };
         for (_, part) in answer.parts() {
+            // Whole numbers in a stack are names, of tokens or positions: their colours would mean nothing.
+            if matches!(part, Part::Stack(stack) if stack.values.kind() == tch::Kind::Int64) {
+                continue;
+            }
             if let Ok(picture) = picture_of(part) {
                 page = page.picture(picture)?;
             }

@@ -48,7 +48,8 @@ pub(crate) struct Arguments {
     /// A logged run whose answer is drawn, in place of asking a tool; may be given several times
     #[arg(long, value_name = "ID")]
     run: Vec<String>,
-    /// The part of the answer that is drawn; may be given several times. The first that the kind can show if absent
+    /// The part of the answer that is drawn; may be given several times. The first that the kind can show if absent.
+    /// `logit_lens` colours the tokens of one by the numbers of the other of two
     #[arg(long, value_name = "NAME")]
     part: Vec<String>,
     /// What the picture is called

@@ -323,7 +323,16 @@ impl<'a> Trainer<'a> {
 
     /// One model of the stack when it was best.
     pub fn model(&self, place: usize) -> Result<Leviathan> {
-        let flat = self.standing.best.f_narrow(0, place as i64, 1)?.f_detach_copy()?.f_to_device(Device::Cpu)?;
+        self.model_of(&self.standing.best, place)
+    }
+
+    /// One model of the stack as it is now.
+    pub fn current(&self, place: usize) -> Result<Leviathan> {
+        self.model_of(&self.flat, place)
+    }
+
+    fn model_of(&self, stack: &Tensor, place: usize) -> Result<Leviathan> {
+        let flat = stack.f_narrow(0, place as i64, 1)?.f_detach_copy()?.f_to_device(Device::Cpu)?;
         let parameters = Parameters::of(Arc::clone(&self.layout), flat)?;
         Ok(Leviathan::of(&self.config, parameters, Some(Arc::clone(&self.text.vocabulary))))
     }

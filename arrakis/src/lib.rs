@@ -27,8 +27,8 @@ pub use pictures::Pictures;
 pub mod prelude {
     pub use arrakis_bench::{Asked, Bench, Log, Study};
     pub use arrakis_core::{
-        Answer, Cache, Context, Error, HookPoint, Metric, Model, ModelExt, Part, PosSlice, Prompt, Result, Run, Site,
-        Tokens, Tool, Weight, edit,
+        Answer, Axis, Cache, Context, Error, Grid, HookPoint, Metric, Model, ModelExt, Part, PosSlice, Prompt, Ranking,
+        Result, Run, Series, Site, Tokens, Tool, Weight, edit,
     };
     pub use arrakis_models::{Decoder, LoadOptions, load};
     pub use arrakis_tools::*;

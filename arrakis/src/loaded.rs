@@ -29,10 +29,11 @@ macro_rules! builtin {
     };
 }
 
-const MODELS: [Builtin; 2] = [builtin!("leviathan"), builtin!("transformer")];
+const MODELS: [Builtin; 3] = [builtin!("leviathan"), builtin!("transformer"), builtin!("induction")];
 
-/// The names of the models that ship with this crate: small ones of characters, trained on Shakespeare.
-pub const BUILTIN: [&str; 2] = [MODELS[0].name, MODELS[1].name];
+/// The names of the models that ship with this crate, small ones of characters: two trained on Shakespeare, which score by
+/// cross-correlation and by attention, and one of a single block that learned to copy.
+pub const BUILTIN: [&str; 3] = [MODELS[0].name, MODELS[1].name, MODELS[2].name];
 
 /// A model of whatever crate.
 pub enum Loaded {
@@ -149,7 +150,7 @@ impl Deref for Loaded {
 
 fn builtin(name: &str, options: &LoadOptions) -> Result<Loaded> {
     let Some(found) = MODELS.iter().find(|model| model.name == name) else {
-        bail!("there is no `{name}`; this crate has {}", BUILTIN.map(|name| format!("`{name}`")).join(" and "));
+        bail!("there is no `{name}`; this crate has {}", BUILTIN.map(|name| format!("`{name}`")).join(", "));
     };
     let path = Path::new(found.name);
     let weights = arrakis_bench::tensors_in(found.weights, path)?;

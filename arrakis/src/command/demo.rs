@@ -1,4 +1,4 @@
-//! `arrakis demo`: the main job on a real model — six questions, asked, logged and drawn.
+//! `arrakis demo`: the main job on a real model — questions asked, logged and drawn — and a small one that ships.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -105,6 +105,20 @@ fn steps(bos: Option<i64>) -> Vec<Step> {
     ]
 }
 
+/// The model of one block that learned to copy.
+const COPIES: &str = "builtin:induction";
+
+fn steps_of_copies() -> Vec<Step> {
+    vec![Step {
+        name: "copies",
+        about: "An induction head in one block: Leviathan's lagged keys hold the token before (`builtin:induction`)",
+        tool: "attention.patterns",
+        parameters: json!({ "prompt": "leviathanleviathan" }),
+        tables: &["attended"],
+        pictures: &["patterns"],
+    }]
+}
+
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let name = match self.model {
@@ -118,11 +132,16 @@ impl Arguments {
         })?;
         let model = options.load(&name)?;
         let bos = model.tokenizer()?.and_then(arrakis_models::Tokenizer::bos);
-        let bench = options.bench(&model, &name, console);
-        for (place, step) in steps(bos).iter().enumerate() {
-            console.line(format_args!("{}. {}\n", place + 1, step.about))?;
-            step.run(&bench, &self.out, console)?;
-            console.line(format_args!("by hand   {}\n", step.by_hand(&name, options)))?;
+        let copies = options.load(COPIES)?;
+        let mut place = 0;
+        for (name, model, steps) in [(&*name, &model, steps(bos)), (COPIES, &copies, steps_of_copies())] {
+            let bench = options.bench(model, name, console);
+            for step in steps {
+                place += 1;
+                console.line(format_args!("{place}. {}\n", step.about))?;
+                step.run(&bench, &self.out, console)?;
+                console.line(format_args!("by hand   {}\n", step.by_hand(name, options)))?;
+            }
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::Loaded;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// A folder, a `.gguf` file, a hub id, or one that ships: `builtin:leviathan`, `builtin:transformer`
+    /// A folder, a `.gguf` file, a hub id, or one that ships: `builtin:leviathan`, `builtin:transformer`, `builtin:induction`
     model: String,
     /// List the hook points
     #[arg(long)]

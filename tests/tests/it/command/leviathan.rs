@@ -130,14 +130,23 @@ fn what_cannot_be_trained_is_said_before_anything_is_written() {
 }
 
 #[test]
-fn two_models_ship_with_the_command() {
+fn models_ship_with_the_command() {
     for name in arrakis::BUILTIN {
         let said = json_printed(&["model", name, "--json"]);
         assert!(said["parameters"].as_u64().unwrap() <= 50_000, "{said}");
-        let text = printed(&["generate", "--model", name, "--prompt", "KING ", "--max-tokens", "12"]);
-        assert!(!text.trim().is_empty(), "{name}");
+        let prompt = if name == "builtin:induction" { "leviathanleviath" } else { "KING " };
+        let text = printed(&["generate", "--model", name, "--prompt", prompt, "--max-tokens", "2"]);
+        let foreseen = if name == "builtin:induction" { text.trim() == "an" } else { !text.trim().is_empty() };
+        assert!(foreseen, "{name}: {text}");
     }
+    let heads = json_printed(&["ask", "attention.heads", "--model", "builtin:induction", "length=16", "--json"]);
+    let scores = &heads["answer"]["induction"]["grid"]["values"];
+    assert!(scores.as_array().unwrap().iter().any(|score| score.as_f64().unwrap() > 0.8), "{scores}");
     let log = tempfile::tempdir().unwrap();
     let ended = arrakis(log.path(), &["model", "builtin:whale"]);
-    assert!(ended.status == 1 && ended.err.contains("`builtin:leviathan` and `builtin:transformer`"), "{}", ended.err);
+    assert!(
+        ended.status == 1 && ended.err.contains("`builtin:leviathan`, `builtin:transformer`, `builtin:induction`"),
+        "{}",
+        ended.err
+    );
 }

@@ -4,11 +4,11 @@ mod attention;
 mod blobs;
 mod feature;
 mod grid;
+mod pictures;
 mod text;
 
 use std::fmt::Write as _;
 
-use arrakis_core::{Answer, Part};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rayon::prelude::*;
@@ -16,10 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::colour;
-use crate::picture::{Picture, picture_of};
-use crate::svg::{self, escaped};
+use crate::svg::escaped;
 use crate::theme::{Style, Theme};
-use crate::ticks::short;
 use crate::{Error, Result, label};
 
 use blobs::Blob;
@@ -29,7 +27,14 @@ pub(crate) use feature::widget as feature;
 pub(crate) use grid::widget as grid;
 pub(crate) use text::widget as text;
 
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/make.js"),
+    include_str!("page/attention.js"),
+    include_str!("page/grid.js"),
+    include_str!("page/text.js"),
+    include_str!("page/feature.js"),
+    include_str!("page/build.js"),
+);
 const LOOKS: &str = include_str!("page/page.css");
 
 /// How many letters a cell of a table may have and stay on one line.
@@ -151,71 +156,6 @@ impl Page {
             self.put(format_args!("</tr>\n"));
         }
         self.put(format_args!("</tbody></table></div>\n"));
-        self
-    }
-
-    /// A whole answer: its numbers and texts, then a section for each part that has a picture.
-    pub fn answer(self, answer: &Answer) -> Result<Self> {
-        let facts: Vec<(String, String)> = answer
-            .parts()
-            .filter_map(|(name, part)| match part {
-                Part::Number(number) => Some((name.to_owned(), short(*number, number.abs()))),
-                Part::Text(text) => Some((name.to_owned(), text.clone())),
-                _ => None,
-            })
-            .collect();
-        let mut page = if facts.is_empty() { self } else { self.facts(&facts) };
-        for (_, part) in answer.parts() {
-            // Whole numbers in a stack are names, of tokens or positions: their colours would mean nothing.
-            if matches!(part, Part::Stack(stack) if stack.values.kind() == tch::Kind::Int64) {
-                continue;
-            }
-            if let Ok(picture) = picture_of(part) {
-                page = page.picture(picture)?;
-            }
-        }
-        Ok(page)
-    }
-
-    /// A picture under its title: what can be explored where there is such a thing, else as it is drawn.
-    pub fn picture(self, picture: &dyn Picture) -> Result<Self> {
-        let title = picture.title().to_owned();
-        match picture.widget()? {
-            Some(widget) => Ok(self.heading(&title).widget(widget)),
-            None => self.drawn(picture),
-        }
-    }
-
-    /// A picture whose title is that of the page: what is drawn with its own title shows it once.
-    pub(crate) fn only_picture(mut self, picture: &dyn Picture) -> Result<Self> {
-        if let Some(widget) = picture.widget()? {
-            return Ok(self.widget(widget));
-        }
-        self.title_is_drawn = true;
-        self.drawn(picture)
-    }
-
-    /// A picture as it is drawn, in the reader's light or dark.
-    fn drawn(mut self, picture: &dyn Picture) -> Result<Self> {
-        let theme = &self.theme;
-        let mut drawn = svg::svg(&picture.scene(theme)?, picture.title(), theme)?;
-        // No number is drawn in the inks of the theme, so that they may follow the reader's choice.
-        for (ink, name) in theme.inks() {
-            drawn = drawn.replace(&format!("=\"{ink}\""), &format!("=\"var(--{name})\""));
-        }
-        // The first rectangle is the ground.
-        drawn = drawn.replacen(&format!("fill=\"{}\"", theme.ground), "fill=\"none\"", 1);
-        self.put(format_args!("<figure>{drawn}</figure>\n"));
-        Ok(self)
-    }
-
-    fn widget(mut self, widget: Widget) -> Self {
-        let (place, first) = (self.widgets.len(), self.blobs.len());
-        let mut data = widget.data;
-        data["first_blob"] = json!(first);
-        self.widgets.push(data);
-        self.blobs.extend(widget.blobs);
-        self.put(format_args!("<section class=\"widget\" id=\"widget-{place}\"></section>\n"));
         self
     }
 

@@ -147,12 +147,22 @@ fn pages_answer_pointer_and_keyboard() {
     assert_eq!(browser.requests.len(), 1, "the page alone: {:?}", browser.requests);
 
     // A page that holds the strongest keys alone says so of the others: they are not 0.
-    let names: Vec<String> = (0..192).map(|place| format!(" t{place}")).collect();
+    let names: Vec<String> = (0..512).map(|place| format!(" t{place}")).collect();
     let path = folder.path().join("large.html");
-    fs::write(&path, page(&patterns(20, 12, &names))).unwrap();
+    fs::write(&path, page(&patterns(4, 8, &names))).unwrap();
     browser.open_file(&path, "document.querySelector('.widget')?.dataset.ready === '0'");
     browser.hover(".map", (0.5, 0.999));
-    assert_eq!(browser.text(".read"), "“·t191” (191) looks at “·t96” (96): not kept");
+    assert_eq!(browser.text(".read"), "“·t511” (511) looks at “·t256” (256): not kept");
+    browser.eval("document.querySelectorAll('.heads button')[3].click()");
+    for (query, key) in [(511, 508), (200, 197), (258, 255), (259, 256)] {
+        browser.eval(&format!("document.querySelector('.tokens').querySelectorAll('span')[{query}].focus()"));
+        let looks = format!("“·t{query}” ({query}) looks at “·t{key}” ({key}) 1");
+        assert_eq!(browser.text(".read"), looks, "a key is two bytes");
+    }
+    browser.eval("document.querySelectorAll('.controls button')[2].click()");
+    browser.eval("document.querySelector('.tokens').querySelectorAll('span')[300].focus()");
+    let most = "“·t300” (300) looks at “·t293” (293) 1, “·t294” (294) 1, “·t295” (295) 1";
+    assert_eq!(browser.text(".read"), most, "eight heads look at eight keys, each with all its weight");
 
     // A grid is read by clicks and arrows, as a table or as text; in the dark and in print too.
     let path = folder.path().join("lens.html");

@@ -186,14 +186,19 @@ impl Page {
              <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1{spoken}>{title}</h1>\n{}</main>\n",
             self.body
         );
-        let packed = self.blobs.par_iter().map(|blob| blob.packed().map(|packed| STANDARD.encode(packed)));
-        for (place, blob) in packed.collect::<Vec<_>>().into_iter().enumerate() {
+        let packed: Vec<_> = self.blobs.par_iter().map(|blob| blob.packed().map(|it| STANDARD.encode(it))).collect();
+        // The script runs when it has what it shows first; what only a reader's choice brings up may still be on its way.
+        let (mut first, mut later) = (String::new(), String::new());
+        for (place, blob) in packed.into_iter().enumerate() {
             let blob = blob.map_err(|error| Error::Encode(error.to_string()))?;
-            let _ = writeln!(out, "<script type=\"application/octet-stream\" id=\"blob-{place}\">{blob}</script>");
+            let needed = self.widgets.iter().any(|widget| widget["first_blob"] == place);
+            let part = if needed { &mut first } else { &mut later };
+            let _ = writeln!(part, "<script type=\"application/octet-stream\" id=\"blob-{place}\">{blob}</script>");
         }
         let _ = write!(
             out,
-            "<script type=\"application/json\" id=\"page\">{data}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+            "{first}<script type=\"application/json\" id=\"page\">{data}</script>\n<script>{SCRIPT}</script>\n\
+             {later}</body>\n</html>\n"
         );
         Ok(out)
     }

@@ -17,15 +17,24 @@ function make(tag, attributes = {}, ...children) {
 
 const unpacked = new Map();
 
+/** The text of a blob, once the whole of it has come. */
+async function packedText(place) {
+  const whole = () => document.getElementById(`blob-${place}`)?.nextSibling || document.readyState !== 'loading';
+  if (!whole()) await new Promise((done) => document.addEventListener('DOMContentLoaded', done, { once: true }));
+  return document.getElementById(`blob-${place}`).textContent.trim();
+}
+
+async function inflated(place) {
+  const packed = atob(await packedText(place));
+  const array = new Uint8Array(packed.length);
+  for (let i = 0; i < packed.length; i++) array[i] = packed.charCodeAt(i);
+  const stream = new Blob([array]).stream().pipeThrough(new DecompressionStream('deflate'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
 /** The bytes of a blob; unpacked once, when they are first wanted. */
 function bytes(place) {
-  if (!unpacked.has(place)) {
-    const packed = atob(document.getElementById(`blob-${place}`).textContent.trim());
-    const array = new Uint8Array(packed.length);
-    for (let i = 0; i < packed.length; i++) array[i] = packed.charCodeAt(i);
-    const stream = new Blob([array]).stream().pipeThrough(new DecompressionStream('deflate'));
-    unpacked.set(place, new Response(stream).arrayBuffer().then((buffer) => new Uint8Array(buffer)));
-  }
+  if (!unpacked.has(place)) unpacked.set(place, inflated(place));
   return unpacked.get(place);
 }
 

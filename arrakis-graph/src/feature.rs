@@ -62,6 +62,9 @@ impl Picture for Feature {
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         some(&self.title, "it has no texts", self.excerpts.len())?;
         let mut notes = odd_notes(self.excerpts.iter().flat_map(|excerpt| &excerpt.values), "grey", "in full colour");
+        if self.rankings.iter().any(|ranking| ranking.entries.len() > MOST) {
+            notes.push(format!("the first {MOST} entries of each ranking"));
+        }
         if !self.facts.is_empty() {
             let facts = self.facts.iter().map(|(name, fact)| format!("{name} {}", short(*fact, fact.abs())));
             notes.push(facts.collect::<Vec<_>>().join(" · "));

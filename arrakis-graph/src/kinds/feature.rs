@@ -6,6 +6,7 @@ use super::grids::wants;
 use super::{Kind, Parts, Source, refused, title};
 use crate::Result;
 use crate::feature::{Excerpt, Feature};
+use crate::field::Field;
 use crate::picture::Picture;
 use crate::spread::Spread;
 
@@ -26,6 +27,8 @@ fn draw(spec: &PlotSpec, parts: &Parts<'_>) -> Result<Box<dyn Picture>> {
     let Some((grid, texts, here)) = contexts else {
         return Err(wants(spec, "a grid of tokens by `offset`, as `feature_viz.top_tokens` gives", parts));
     };
+    // A number and a token for each place.
+    Field::of(grid)?;
     let wide = grid.columns.len();
     let rows = grid.values.chunks_exact(wide).zip(texts.chunks_exact(wide));
     let excerpts = rows.map(|(values, tokens)| excerpt(spec, values, tokens, here)).collect::<Result<_>>()?;
@@ -44,6 +47,7 @@ fn draw(spec: &PlotSpec, parts: &Parts<'_>) -> Result<Box<dyn Picture>> {
             Part::Ranking(ranking) if ranking.title != grid.title && !ranking.entries.is_empty() => {
                 feature.rankings.push(ranking.clone());
             }
+            // What a tool proves itself by is no trait of the feature.
             Part::Number(number) if !name.ends_with("_gap") => feature.facts.push(((*name).to_owned(), *number)),
             _ => {}
         }

@@ -72,7 +72,7 @@ mod terminal {
         let before = tcgetattr(&*terminal)?;
         let mut raw = before.clone();
         raw.make_raw();
-        // What was typed meanwhile stays to be read by others.
+        // What was written before is shown first.
         tcsetattr(&*terminal, OptionalActions::Drain, &raw)?;
         let answer = exchange(terminal, patience);
         tcsetattr(&*terminal, OptionalActions::Now, &before)?;

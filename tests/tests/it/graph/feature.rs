@@ -44,6 +44,12 @@ fn a_feature_is_its_texts_its_spread_and_what_it_promotes() {
         assert!(picture.has(text), "`{text}` is missing");
     }
     assert!(!picture.has("«big»") && picture.has("part 0.250"), "the ranking of the texts says nothing new");
+    let long = Ranking::new("promoted", "logit", (0..11).map(|rank| (rank.to_string(), 1.0)));
+    let long = svg("feature", &[feature().swap_remove(1), long.into()]);
+    assert!(long.has("the first 10 entries of each ranking") && long.has("9") && !long.has("10"));
+    let Part::Grid(mut short) = feature().swap_remove(1) else { panic!("the texts") };
+    short.values.pop();
+    assert!(refusal("feature", &[short.into()]).contains("wants 6 values and has 5"));
     let one = grid(1, 3, vec![0.0; 3]).with_cells(vec![String::new(); 3]).unwrap();
     assert!(refusal("feature", &[one.into()]).contains("a grid of tokens by `offset`"));
     let offsets = Axis::new("offset", ["-1", "0"]);

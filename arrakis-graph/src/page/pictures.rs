@@ -1,10 +1,12 @@
 //! What a page shows of answers and pictures: what can be explored where there is such a thing, else what is drawn.
 
-use arrakis_core::{Answer, Part};
+use arrakis_core::{Answer, Part, PlotSpec};
 use serde_json::json;
 
 use super::{Page, Widget};
+use crate::kinds::plot_parts;
 use crate::picture::{Picture, picture_of};
+use crate::spread::Spread;
 use crate::ticks::short;
 use crate::{Result, svg};
 
@@ -20,7 +22,13 @@ impl Page {
             })
             .collect();
         let mut page = if facts.is_empty() { self } else { self.facts(&facts) };
-        for (_, part) in answer.parts() {
+        let parts: Vec<(&str, &Part)> = answer.parts().collect();
+        if is_one_sheet(&parts)
+            && let Ok(sheet) = plot_parts(&PlotSpec::new("feature"), &parts)
+        {
+            return page.picture(sheet.as_ref());
+        }
+        for (_, part) in parts {
             // Whole numbers in a stack are names, of tokens or positions: their colours would mean nothing.
             if matches!(part, Part::Stack(stack) if stack.values.kind() == tch::Kind::Int64) {
                 continue;
@@ -73,4 +81,15 @@ impl Page {
         self.put(format_args!("<section class=\"widget\" id=\"widget-{place}\"></section>\n"));
         self
     }
+}
+
+/// Whether a sheet of a feature would leave out nothing: its texts are the only grid, and its spread the only series.
+fn is_one_sheet(parts: &[(&str, &Part)]) -> bool {
+    let count = |wanted: fn(&Part) -> bool| parts.iter().filter(|(_, part)| wanted(part)).count();
+    let spreads = count(|part| matches!(part, Part::Series(series) if Spread::of(series).is_some()));
+    let series = count(|part| matches!(part, Part::Series(_)));
+    count(|part| matches!(part, Part::Grid(_))) == 1
+        && count(|part| matches!(part, Part::Stack(_))) == 0
+        && series <= 1
+        && series == spreads
 }

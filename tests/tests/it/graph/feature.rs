@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use arrakis_core::{Axis, Grid, Part, PlotSpec, Ranking, Series};
-use arrakis_graph::{Backend as _, Html, plot_parts, render_svg};
+use arrakis_core::{Answer, Axis, Grid, Part, PlotSpec, Ranking, Series};
+use arrakis_graph::{Backend as _, Html, Page, plot_parts, render_svg};
 
 use super::browser::Browser;
 use super::shapes::{refusal, svg};
@@ -56,6 +56,21 @@ fn a_feature_is_its_texts_its_spread_and_what_it_promotes() {
     let past = Grid::new("N7", "activation", Axis::indices("rank", 1), offsets, vec![1.0, f64::NAN]).unwrap();
     let past = past.with_cells(vec![" a".into(), String::new()]).unwrap();
     assert!(refusal("feature", &[past.into()]).contains("without a token at the offset 0"));
+}
+
+#[test]
+fn an_answer_about_a_feature_is_a_sheet_on_its_page() {
+    let answer = feature()
+        .into_iter()
+        .enumerate()
+        .fold(Answer::new(), |answer, (place, part)| answer.with(format!("part{place}"), part));
+    let page = Page::new("N7", &STYLE).unwrap().answer(&answer).unwrap().html().unwrap();
+    assert!(page.contains("\"kind\":\"feature\"") && page.matches("class=\"widget\"").count() == 1);
+    let more = Page::new("N7", &STYLE).unwrap().answer(&answer.with("heads", grid(1, 1, vec![0.0]))).unwrap();
+    assert!(!more.html().unwrap().contains("\"kind\":\"feature\""), "nothing of an answer is left out");
+    let other =
+        Page::new("By head", &STYLE).unwrap().answer(&Answer::new().with("heads", grid(1, 1, vec![0.0]))).unwrap();
+    assert!(other.html().unwrap().contains("\"kind\":\"grid\""));
 }
 
 #[test]

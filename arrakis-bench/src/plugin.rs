@@ -3,7 +3,14 @@
 mod elf;
 mod folders;
 mod inspection;
+#[cfg(target_os = "linux")]
+mod missing;
 mod open;
+#[cfg(target_os = "linux")]
+mod resident;
+#[cfg(target_os = "linux")]
+mod search;
+mod since;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +22,7 @@ use arrakis_core::{ToolEntry, register};
 use crate::{Bench, Error, Result};
 pub use folders::{Found, plugin_files};
 pub use inspection::Inspection;
+pub(crate) use since::since;
 
 /// A library that was loaded.
 pub struct Plugin {

@@ -59,6 +59,7 @@ impl Bench<'_> {
     /// the experiment. An experiment whose code has changed since is run as it is now, and the host is told.
     pub fn rerun(&self, before: &Record) -> Result<Asked<Kept>> {
         self.same_model(before)?;
+        crate::plugin::since(before)?.iter().for_each(|words| self.listener().log(words));
         let experiment = before.experiment()?;
         let mut bench = self.clone().seed(before.seed).reuse(false);
         bench.memory_limit = before.memory_limit;

@@ -1,8 +1,10 @@
 /* The C ABI of Arrakis' plugins. Made from arrakis-core/src/plugin/abi.rs; do not edit.
  *
  * Structs that begin with `size` only grow at their end: the reader takes as many bytes as both sides know, and what is
- * missing reads as zero. A greater ARRAKIS_MINOR adds fields, a greater ARRAKIS_MAJOR breaks. Texts are UTF-8 without a
- * final zero, and lent for the length of the call. Bytes that are returned are freed by whoever made them.
+ * missing reads as zero. So do the items of an array that comes with its stride, the bytes from one item to the next as
+ * its writer has them. A greater ARRAKIS_MINOR adds fields, a greater ARRAKIS_MAJOR breaks; what has neither size nor
+ * stride never changes. Texts are UTF-8 without a final zero, and lent for the length of the call. Bytes that are returned
+ * are freed by whoever made them.
  *
  * A tensor is an `at::Tensor *` of the LibTorch that both sides share. `const` tensors are lent for the length of the
  * call; the others change hands, and whoever holds one last frees it. docs/plugins.md tells the rest. */
@@ -24,7 +26,7 @@
 #define ARRAKIS_MAJOR 1
 
 // Grows whenever something is added.
-#define ARRAKIS_MINOR 0
+#define ARRAKIS_MINOR 1
 
 // It went well.
 #define ARRAKIS_OK 0
@@ -113,7 +115,7 @@
 // `Point.axes`: a single entry.
 #define ARRAKIS_AXIS_ONE 9
 
-// `Point.axes`: what only some models have; a plugin does not see such a point.
+// `Point.axes`: what only some models have, under the name in `Point.axis_names` and of the size in `Dims.others`.
 #define ARRAKIS_AXIS_NAMED 10
 
 // What a running tool works with, on the host's side.
@@ -161,6 +163,14 @@ typedef struct ArrakisAttached {
   size_t dimensions;
 } ArrakisAttached;
 
+// The size of an axis that only some models have.
+typedef struct ArrakisNamedSize {
+  // The name of the axis.
+  struct ArrakisStr name;
+  // How long it is.
+  uint64_t len;
+} ArrakisNamedSize;
+
 // What a model is, in numbers.
 typedef struct ArrakisDims {
   // The bytes of this struct.
@@ -193,6 +203,12 @@ typedef struct ArrakisDims {
   int32_t dtype;
   // Where the weights lie: -1 the CPU, from 0 a CUDA device.
   int32_t device;
+  // Sizes that only some models have, lent as long as the model lives; since 1.1.
+  const struct ArrakisNamedSize *others;
+  // How many there are.
+  size_t other_count;
+  // The bytes from one to the next.
+  size_t other_stride;
 } ArrakisDims;
 
 // A hook point; its place in `Points` is how hooks name it.
@@ -205,6 +221,9 @@ typedef struct ArrakisPoint {
   size_t axis_count;
   // The block, or -1 outside the blocks.
   int64_t layer;
+  // The name of each dimension for which `axes` says `AXIS_NAMED`, an empty text for each other one; null if there is
+  // none to name. Since 1.1.
+  const struct ArrakisStr *axis_names;
 } ArrakisPoint;
 
 // The hook points of a model, lent as long as the model lives.
@@ -285,6 +304,8 @@ typedef struct ArrakisHooks {
                     struct ArrakisBytes *why);
   // The value that flows on whatever comes in, or null if that is not known; may be null.
   uint32_t (*given)(void *state, size_t point, struct ArrakisTensor **value, struct ArrakisBytes *why);
+  // Hears that what ends at a point is computed, whether or not the value there was shown; may be null. Since 1.1.
+  void (*passed)(void *state, size_t point);
 } ArrakisHooks;
 
 // A request for one pass. Everything is lent.
@@ -431,10 +452,18 @@ typedef struct ArrakisHost {
                            size_t room,
                            size_t *dimensions,
                            struct ArrakisBytes *why);
-  // The numbers of a tensor that lies row by row on the CPU, as one of `tensor_copy` does.
-  uint32_t (*tensor_data)(const struct ArrakisTensor *tensor, void **data, struct ArrakisBytes *why);
+  // The numbers of a tensor that lies row by row on the CPU, as one of `tensor_copy` does, to be read while it lives.
+  //
+  // They may be the model's own weights or what flows in a pass: nothing writes to them. For other numbers a plugin
+  // makes a tensor of its own with `tensor_new`.
+  uint32_t (*tensor_data)(const struct ArrakisTensor *tensor, const void **data, struct ArrakisBytes *why);
   // Frees a tensor.
   void (*tensor_free)(struct ArrakisTensor *tensor);
+  // A digest of what turns text into tokens, no bytes where there is no tokenizer; on failure the bytes say why.
+  // Since 1.1.
+  uint32_t (*tokenizer_digest)(const struct ArrakisModel *model, struct ArrakisBytes *digest);
+  // How the weights are laid out where that rounds otherwise than weights as they were loaded, else no bytes. Since 1.1.
+  uint32_t (*layout)(const struct ArrakisModel *model, struct ArrakisBytes *layout);
 } ArrakisHost;
 
 // A question to a tool. Everything is lent.
@@ -497,6 +526,9 @@ typedef struct ArrakisPlugin {
 typedef const struct ArrakisPlugin *(*ArrakisEntry)(const struct ArrakisHost *host);
 
 #endif  /* ARRAKIS_PLUGIN_H */
+
+/* Whether a struct of the other side has a field: one of a later minor version need not be there. */
+#define ARRAKIS_HAS(type, it, field) ((it)->size >= offsetof(type, field) + sizeof((it)->field))
 
 /* Notes that are read before the plugin is loaded; each stands outside of functions, once for each plugin and tool. */
 

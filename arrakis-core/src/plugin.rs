@@ -15,6 +15,8 @@ mod handles;
 mod host;
 mod loaded;
 pub mod stamp;
+#[cfg(test)]
+mod versions;
 
 pub use loaded::{Adopted, Handles, LoadedTool, adopt};
 pub use stamp::{Stamp, StampedTool};

@@ -133,9 +133,11 @@ fn run_on<A>(args: impl IntoIterator<Item = A>, console: &Console<'_>) -> u8
 where
     A: Into<OsString> + Clone,
 {
-    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let (args, mark) = isolation::marked(args.into_iter().map(Into::into).collect());
     let status = carry_out(&args, console, |arguments: Arguments| arguments.run(&args, console), status_of);
-    isolation::came_to_its_end();
+    if let Some(mark) = mark {
+        isolation::came_to_its_end(&mark);
+    }
     status
 }
 

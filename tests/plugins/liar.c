@@ -144,6 +144,14 @@ static uint32_t ask(const void *state, const ArrakisCall *call, ArrakisBytes *to
     ArrakisTensor *value = NULL;
     return call->host->weight(call->model, (ArrakisWeightName){{NULL, 5}, 0}, &value, to);
   }
+  if (IS("scattered")) {
+    ArrakisTensor *value = NULL;
+    const void *data;
+    uint32_t status = call->host->weight(call->model, (ArrakisWeightName){str("attn.W_Q"), 0}, &value, to);
+    if (!status) status = call->host->tensor_data(value, &data, to);
+    call->host->tensor_free(value);
+    return status;
+  }
   if (IS("huge tensor")) {
     double number = 1;
     int64_t sizes[2] = {INT64_MAX, INT64_MAX};

@@ -120,19 +120,16 @@ static uint8_t watches(void *state, size_t place) {
   return ((const Watch *)state)->layers[place];
 }
 
-/* The mean length of the rows of a copy, each entry times `factor` from here on. */
-static double measure(void *data, int32_t dtype, int64_t rows, int64_t width, double factor) {
+/* The mean length of the rows of `data`, each entry times `factor`, which is also written to `scaled` unless it is null. */
+static double measure(const void *data, void *scaled, int32_t dtype, int64_t rows, int64_t width, double factor) {
   double sum = 0;
   for (int64_t row = 0; row < rows; row++) {
     double square = 0;
     for (int64_t column = 0; column < width; column++) {
       int64_t place = row * width + column;
-      double value;
-      if (dtype == 7) {
-        value = ((double *)data)[place] *= factor;
-      } else {
-        value = ((float *)data)[place] *= (float)factor;
-      }
+      double value = dtype == 7 ? ((const double *)data)[place] * factor : (double)(((const float *)data)[place] * (float)factor);
+      if (scaled && dtype == 7) ((double *)scaled)[place] = value;
+      if (scaled && dtype == 6) ((float *)scaled)[place] = (float)value;
       square += value * value;
     }
     sum += sqrt(square);
@@ -140,31 +137,42 @@ static double measure(void *data, int32_t dtype, int64_t rows, int64_t width, do
   return sum / (double)rows;
 }
 
-static uint32_t visit(void *state, size_t place, ArrakisTensor *value, ArrakisTensor **flows_on, ArrakisBytes *why) {
-  Watch *watch = state;
+/* Measures `copy`; where its block is the one that is scaled, `flows_on` becomes a tensor of other numbers. */
+static uint32_t look(Watch *watch, int64_t layer, const ArrakisTensor *copy, ArrakisTensor **flows_on, ArrakisBytes *why) {
   const ArrakisHost *host = watch->host;
-  ArrakisTensor *copy = NULL;
   int32_t dtype;
   int64_t sizes[3];
   size_t dimensions;
-  void *data;
-  uint32_t status = host->tensor_copy(value, &copy, why);
-  if (!status) status = host->tensor_shape(copy, &dtype, sizes, 3, &dimensions, why);
+  const void *data;
+  uint32_t status = host->tensor_shape(copy, &dtype, sizes, 3, &dimensions, why);
   if (!status) status = host->tensor_data(copy, &data, why);
-  if (!status && (dimensions != 3 || (dtype != 6 && dtype != 7)))
-    status = fail(why, ARRAKIS_FAILED, "this tool wants a model of float32 or float64");
-  if (status) {
-    host->tensor_free(copy);
-    host->tensor_free(value);
-    return status;
+  if (status) return status;
+  if (dimensions != 3 || (dtype != 6 && dtype != 7))
+    return fail(why, ARRAKIS_FAILED, "this tool wants a model of float32 or float64");
+  int64_t rows = sizes[0] * sizes[1];
+  if (layer != watch->scaled) {
+    watch->norms[layer] = measure(data, NULL, dtype, rows, sizes[2], 1.0);
+    return ARRAKIS_OK;
   }
-  int64_t layer = point_at(watch->points, place)->layer;
-  int scaled = layer == watch->scaled;
-  watch->norms[layer] = measure(data, dtype, sizes[0] * sizes[1], sizes[2], scaled ? watch->factor : 1.0);
-  /* What flows on is the copy where it was scaled, and the value itself elsewhere; the other one is freed. */
-  *flows_on = scaled ? copy : value;
-  host->tensor_free(scaled ? value : copy);
-  return ARRAKIS_OK;
+  /* What the host lends is never written to: other numbers want a tensor of one's own. */
+  void *scaled = malloc((size_t)(rows * sizes[2]) * (dtype == 7 ? sizeof(double) : sizeof(float)));
+  if (!scaled) return fail(why, ARRAKIS_FAILED, "there is no memory for the scaled stream");
+  watch->norms[layer] = measure(data, scaled, dtype, rows, sizes[2], watch->factor);
+  status = host->tensor_new(scaled, dtype, sizes, 3, flows_on, why);
+  free(scaled);
+  return status;
+}
+
+static uint32_t visit(void *state, size_t place, ArrakisTensor *value, ArrakisTensor **flows_on, ArrakisBytes *why) {
+  Watch *watch = state;
+  ArrakisTensor *copy = NULL, *scaled = NULL;
+  uint32_t status = watch->host->tensor_copy(value, &copy, why);
+  if (!status) status = look(watch, point_at(watch->points, place)->layer, copy, &scaled, why);
+  watch->host->tensor_free(copy);
+  /* What flows on is the scaled stream, or the value itself; of the two the other is freed. */
+  if (!status) *flows_on = scaled ? scaled : value;
+  if (status || scaled) watch->host->tensor_free(value);
+  return status;
 }
 
 static uint32_t run(const ArrakisCall *call, const ArrakisTensor *tokens, Watch *watch, ArrakisBytes *why) {

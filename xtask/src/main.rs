@@ -9,6 +9,7 @@ mod link;
 mod model;
 mod pip;
 mod torch;
+mod valgrind;
 mod wheel;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ Usage: cargo xtask VERB
 
   demo [ARG ..]  set up what is missing, then run `arrakis demo ARG ..`
   test           set up what is missing, then check format and lints and run every test
+  valgrind [TEST ..]  run the tests of plugins, or those named, under valgrind (minutes)
   gallery        draw every kind of picture anew from the demo model: docs/gallery.md
   setup          find or fetch LibTorch 2.11.0 and link it as `libtorch`
   model          fetch the demo model SmolLM2-135M-Instruct and link it under `models`
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["demo", rest @ ..] => demo(rest),
         ["test"] => test(),
+        ["valgrind", rest @ ..] => checkout().and_then(|root| valgrind::run(&root, rest)),
         ["gallery"] => gallery(),
         ["setup"] => checkout().and_then(|root| torch::set_up(&root)).map(|()| ExitCode::SUCCESS),
         ["model"] => checkout().and_then(|root| model::set_up(&root)).map(|()| ExitCode::SUCCESS),

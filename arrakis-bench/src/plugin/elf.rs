@@ -1,10 +1,14 @@
 //! A shared library as a file: whether it is whole, of this machine, and stamped as a plugin.
 
+mod needs;
+
 use arrakis_core::plugin::stamp::{NOTE_NAME, SECTION, STAMP, TOOL, Whose};
 use arrakis_core::plugin::{Stamp, StampedTool};
 use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+
+pub(super) use needs::Needs;
 
 type Header = FileHeader64<Endianness>;
 

@@ -20,8 +20,8 @@ pub struct Inspection {
     pub stamp: Option<Stamp>,
     /// The tools that it says it has.
     pub tools: Vec<StampedTool>,
-    /// What in the file would stop it from loading. A missing symbol, or a table that is not what the stamp says, shows only
-    /// when it is loaded.
+    /// What in the file would stop it from loading. What it needs of this machine is told by
+    /// [`missing`](Self::missing), and a table that is not what the stamp says shows only when it is loaded.
     pub obstacles: Vec<String>,
 }
 
@@ -52,6 +52,21 @@ impl Inspection {
             Err(why) => found.obstacles.push(why),
         }
         Ok(found)
+    }
+
+    /// What it needs and this machine has not: libraries, symbols of LibTorch or others, versions of the C library.
+    ///
+    /// Libraries are looked for where the loader of the system does, and none is loaded. A file that is no library needs
+    /// nothing; an error if it cannot be read any more.
+    pub fn missing(&self) -> Result<Vec<String>> {
+        #[cfg(target_os = "linux")]
+        {
+            let bytes = fs::read(&self.path).map_err(Error::file("read", &self.path))?;
+            if let Ok(library) = elf::Library::parse(&bytes) {
+                return Ok(super::missing::missing(&self.path, &library).unwrap_or_else(|why| vec![why]));
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// For each tool whose name is taken already: by whom.

@@ -1,8 +1,10 @@
 //! The C ABI of plugins: every type and number that crosses, from which `include/arrakis_plugin.h` is made.
 //!
 //! Structs that begin with `size` only grow at their end: the reader takes as many bytes as both sides know, and what is
-//! missing reads as zero. A greater [`MINOR`] adds fields, a greater [`MAJOR`] breaks. Texts are UTF-8 without a final
-//! zero, and lent for the length of the call. Bytes that are returned are freed by whoever made them.
+//! missing reads as zero. So do the items of an array that comes with its stride, the bytes from one item to the next as
+//! its writer has them. A greater [`MINOR`] adds fields, a greater [`MAJOR`] breaks; what has neither size nor stride
+//! never changes. Texts are UTF-8 without a final zero, and lent for the length of the call. Bytes that are returned are
+//! freed by whoever made them.
 //!
 //! A tensor is an `at::Tensor *` of the LibTorch that both sides share. `const` tensors are lent for the length of the
 //! call; the others change hands, and whoever holds one last frees it.
@@ -12,7 +14,7 @@ use std::ffi::c_void;
 /// A plugin and a host work together only if this is equal.
 pub const MAJOR: u32 = 1;
 /// Grows whenever something is added.
-pub const MINOR: u32 = 0;
+pub const MINOR: u32 = 1;
 
 /// It went well.
 pub const OK: u32 = 0;
@@ -78,7 +80,7 @@ pub const AXIS_D_HEAD: u8 = 7;
 pub const AXIS_D_MLP: u8 = 8;
 /// `Point.axes`: a single entry.
 pub const AXIS_ONE: u8 = 9;
-/// `Point.axes`: what only some models have; a plugin does not see such a point.
+/// `Point.axes`: what only some models have, under the name in `Point.axis_names` and of the size in `Dims.others`.
 pub const AXIS_NAMED: u8 = 10;
 
 /// An `at::Tensor` of the shared LibTorch: what its own stable C functions call `AtenTensorHandle`.
@@ -148,6 +150,22 @@ pub struct Dims {
     pub dtype: i32,
     /// Where the weights lie: -1 the CPU, from 0 a CUDA device.
     pub device: i32,
+    /// Sizes that only some models have, lent as long as the model lives; since 1.1.
+    pub others: *const NamedSize,
+    /// How many there are.
+    pub other_count: usize,
+    /// The bytes from one to the next.
+    pub other_stride: usize,
+}
+
+/// The size of an axis that only some models have.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct NamedSize {
+    /// The name of the axis.
+    pub name: Str,
+    /// How long it is.
+    pub len: u64,
 }
 
 /// A hook point; its place in `Points` is how hooks name it.
@@ -162,6 +180,9 @@ pub struct Point {
     pub axis_count: usize,
     /// The block, or -1 outside the blocks.
     pub layer: i64,
+    /// The name of each dimension for which `axes` says `AXIS_NAMED`, an empty text for each other one; null if there is
+    /// none to name. Since 1.1.
+    pub axis_names: *const Str,
 }
 
 /// The hook points of a model, lent as long as the model lives.
@@ -235,6 +256,8 @@ pub struct Hooks {
     /// The value that flows on whatever comes in, or null if that is not known; may be null.
     pub given:
         Option<unsafe extern "C" fn(state: *mut c_void, point: usize, value: *mut *mut Tensor, why: *mut Bytes) -> u32>,
+    /// Hears that what ends at a point is computed, whether or not the value there was shown; may be null. Since 1.1.
+    pub passed: Option<unsafe extern "C" fn(state: *mut c_void, point: usize)>,
 }
 
 /// Keys and values of one block: `[batch, kv_head, key, d_head]`.
@@ -457,11 +480,19 @@ pub struct Host {
             why: *mut Bytes,
         ) -> u32,
     >,
-    /// The numbers of a tensor that lies row by row on the CPU, as one of `tensor_copy` does.
+    /// The numbers of a tensor that lies row by row on the CPU, as one of `tensor_copy` does, to be read while it lives.
+    ///
+    /// They may be the model's own weights or what flows in a pass: nothing writes to them. For other numbers a plugin
+    /// makes a tensor of its own with `tensor_new`.
     pub tensor_data:
-        Option<unsafe extern "C" fn(tensor: *const Tensor, data: *mut *mut c_void, why: *mut Bytes) -> u32>,
+        Option<unsafe extern "C" fn(tensor: *const Tensor, data: *mut *const c_void, why: *mut Bytes) -> u32>,
     /// Frees a tensor.
     pub tensor_free: Option<unsafe extern "C" fn(tensor: *mut Tensor)>,
+    /// A digest of what turns text into tokens, no bytes where there is no tokenizer; on failure the bytes say why.
+    /// Since 1.1.
+    pub tokenizer_digest: Option<unsafe extern "C" fn(model: *const Model, digest: *mut Bytes) -> u32>,
+    /// How the weights are laid out where that rounds otherwise than weights as they were loaded, else no bytes. Since 1.1.
+    pub layout: Option<unsafe extern "C" fn(model: *const Model, layout: *mut Bytes) -> u32>,
 }
 
 /// A question to a tool. Everything is lent.

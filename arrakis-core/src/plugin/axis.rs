@@ -1,6 +1,7 @@
 //! The numbers of axes at the boundary.
 
 use super::abi;
+use super::guest::names::remembered;
 use crate::AxisKind;
 
 /// The number of an axis.
@@ -20,8 +21,8 @@ pub(super) const fn number(axis: AxisKind) -> u8 {
     }
 }
 
-/// The axis of that number; none if it came after this version.
-pub(super) const fn kind(number: u8) -> Option<AxisKind> {
+/// The axis of that number, a named one under its name; none if it came after this version, or has no name.
+pub(super) fn kind(number: u8, name: &str) -> Option<AxisKind> {
     Some(match number {
         abi::AXIS_BATCH => AxisKind::Batch,
         abi::AXIS_POS => AxisKind::Pos,
@@ -33,6 +34,8 @@ pub(super) const fn kind(number: u8) -> Option<AxisKind> {
         abi::AXIS_D_HEAD => AxisKind::DHead,
         abi::AXIS_D_MLP => AxisKind::DMlp,
         abi::AXIS_ONE => AxisKind::One,
+        // A host of 1.0 tells no names.
+        abi::AXIS_NAMED if !name.is_empty() => AxisKind::Named(remembered(name)),
         _ => return None,
     })
 }

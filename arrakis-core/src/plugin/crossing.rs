@@ -37,6 +37,37 @@ grows! {
     Plugin 48,
 }
 
+/// An item of an array that comes with its stride: the bytes from one item to the next, as its writer has them.
+///
+/// # Safety
+/// `repr(C)`, and all zeros are a value of it.
+pub(super) unsafe trait Item: Copy {
+    /// Its bytes in the first minor version that has it: what every reader may rely on.
+    const FIRST: usize;
+}
+
+macro_rules! items {
+    ($($name:ident $first:literal),* $(,)?) => {$(
+        // SAFETY: `abi` declares it so: numbers, pointers, texts and optional functions.
+        unsafe impl Item for abi::$name {
+            const FIRST: usize = $first;
+        }
+
+        const _: () = assert!(size_of::<abi::$name>() >= $first, "an item of the ABI never shrinks");
+    )*};
+}
+
+#[cfg(target_pointer_width = "64")]
+items! { Point 40, WeightName 24, NamedSize 24, Tool 64 }
+
+// What crosses without a size and without a stride stays what it is as long as `MAJOR` does.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<abi::Str>() == 16 && size_of::<abi::Bytes>() == 32, "it has no size, so it never grows");
+    assert!(size_of::<abi::WeightName>() == 24 && size_of::<abi::WeightEdit>() == 32, "it has no size");
+    assert!(size_of::<abi::KeyValue>() == 16, "it has no size, so it never grows");
+};
+
 /// No struct of the ABI is larger; a size beyond it is not a size.
 const LARGEST: usize = 1 << 16;
 
@@ -78,8 +109,11 @@ fn size_at<T: Grows>(at: *const T) -> Result<usize> {
     check_pointer(at, T::NAME)?;
     // SAFETY: the caller vouches for the first word, and it is aligned.
     let size = unsafe { *at.cast::<usize>() };
-    if !(T::FIRST..=LARGEST).contains(&size) {
-        return Err(mistake(T::NAME, format!("it says it has {size} bytes, and the least is {}", T::FIRST)));
+    // A size in between would cut a pointer in two.
+    if !(T::FIRST..=LARGEST).contains(&size) || !size.is_multiple_of(align_of::<T>()) {
+        let (first, align) = (T::FIRST, align_of::<T>());
+        let why = format!("it says it has {size} bytes; {first} is the least, in steps of {align}");
+        return Err(mistake(T::NAME, why));
     }
     Ok(size)
 }
@@ -108,21 +142,33 @@ pub(super) unsafe fn items<'a, T>(items: *const T, count: usize, what: &str) -> 
     Ok(unsafe { std::slice::from_raw_parts(items, count) })
 }
 
-/// The items of an array whose elements may have grown: what both know of each.
+/// The items of an array whose items may have grown: what both sides know of each; what the writer lacks is zero.
 ///
 /// # Safety
 /// `items` is null, or points at `count` readable items, `stride` bytes apart.
-pub(super) unsafe fn strided<T: Copy>(items: *const T, count: usize, stride: usize, what: &str) -> Result<Vec<T>> {
+pub(super) unsafe fn strided<T: Item>(items: *const T, count: usize, stride: usize, what: &str) -> Result<Vec<T>> {
     if count == 0 {
         return Ok(Vec::new());
     }
     check_pointer(items, what)?;
-    if !(size_of::<T>()..=LARGEST).contains(&stride) || !stride.is_multiple_of(align_of::<T>()) {
-        return Err(mistake(what, format!("the items are {stride} bytes apart, and the least is {}", size_of::<T>())));
+    if !(T::FIRST..=LARGEST).contains(&stride) || !stride.is_multiple_of(align_of::<T>()) {
+        let (first, align) = (T::FIRST, align_of::<T>());
+        let why = format!("the items are {stride} bytes apart; {first} is the least, in steps of {align}");
+        return Err(mistake(what, why));
     }
     check_count(count, stride, what)?;
-    // SAFETY: the caller vouches for the items; the stride keeps them aligned.
-    Ok((0..count).map(|place| unsafe { *items.byte_add(place * stride) }).collect())
+    let known = stride.min(size_of::<T>());
+    let item = |place: usize| {
+        let mut item = MaybeUninit::<T>::zeroed();
+        // SAFETY: the caller vouches for the items; both hold as many bytes, and all zeros are a value of `T` whatever
+        // part of it is written over.
+        unsafe {
+            let from = items.cast::<u8>().add(place * stride);
+            ptr::copy_nonoverlapping(from, item.as_mut_ptr().cast::<u8>(), known);
+            item.assume_init()
+        }
+    };
+    Ok((0..count).map(item).collect())
 }
 
 fn check_count(count: usize, bytes: usize, what: &str) -> Result<()> {
@@ -203,6 +249,11 @@ mod tests {
                 const FIRST: usize = 16;
                 const NAME: &'static str = stringify!($name);
             }
+
+            // SAFETY: numbers.
+            unsafe impl Item for $name {
+                const FIRST: usize = 16;
+            }
         };
     }
     version!(Old { a });
@@ -227,6 +278,30 @@ mod tests {
             let mut to = [old, old];
             write(to.as_mut_ptr().cast::<Now>(), &now).unwrap();
             assert_eq!(to, [Old { size: size_of::<Old>(), a: 7 }, old]);
+
+            for size in [0, 8, 20, LARGEST + 8, usize::MAX] {
+                let wrong = Now { size, a: 1, b: 2 };
+                let why = read(&raw const wrong).unwrap_err().to_string();
+                assert!(why.contains("16 is the least, in steps of 8"), "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn items_are_read_by_the_stride_of_who_wrote_them() {
+        let old = [1, 2, 3].map(|a| Old { size: 16, a });
+        let now = [1, 2, 3].map(|a| Now { size: 24, a, b: a * 10 });
+        let later = [1, 2, 3].map(|a| Later { size: 32, a, b: a * 10, c: 7 });
+        let read = |items: *const Now, stride| {
+            // SAFETY: each array has three items, as far apart as is said.
+            unsafe { strided(items, 3, stride, "numbers") }
+        };
+        assert_eq!(read(old.as_ptr().cast(), 16).unwrap(), [1, 2, 3].map(|a| Now { size: 16, a, b: 0 }));
+        assert_eq!(read(now.as_ptr(), 24).unwrap(), now);
+        assert_eq!(read(later.as_ptr().cast(), 32).unwrap(), [1, 2, 3].map(|a| Now { size: 32, a, b: a * 10 }));
+        for stride in [0, 8, 12, 20, LARGEST + 8, usize::MAX] {
+            let why = read(now.as_ptr(), stride).unwrap_err().to_string();
+            assert!(why.contains("16 is the least, in steps of 8"), "{why}");
         }
     }
 }

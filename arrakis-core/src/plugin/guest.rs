@@ -4,14 +4,14 @@
 
 mod hooks;
 mod model;
-mod names;
+pub(super) mod names;
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use self::model::Remote;
+pub(super) use self::model::Remote;
 use super::abi::{self, Attached, Bytes, Call, Plugin, Str};
 use super::crossing::{lend_text, mistake, read, text};
 use super::failure::{answering, asked, caught, keep_panics_quiet, there};

@@ -49,6 +49,8 @@ pub(super) static HOST: Host = Host {
     tensor_shape: Some(tensors::shape),
     tensor_data: Some(tensors::data),
     tensor_free: Some(tensors::free),
+    tokenizer_digest: Some(model::tokenizer_digest),
+    layout: Some(model::layout),
 };
 
 /// What a running tool of a plugin works with, and what it has attached to its answer.

@@ -107,8 +107,8 @@ pub const fn tool_text(tool: &'static str, owner: &'static str) -> [&'static str
     [r#"{"tool":""#, plain(tool), r#"","owner":""#, plain(owner), r#""}"#]
 }
 
-const ABI: &str = "1.0";
-const _: () = assert!(super::abi::MAJOR == 1 && super::abi::MINOR == 0, "`ABI` says what `abi` says");
+const ABI: &str = "1.1";
+const _: () = assert!(super::abi::MAJOR == 1 && super::abi::MINOR == 1, "`ABI` says what `abi` says");
 
 /// A text that stands in JSON as it is.
 const fn plain(text: &'static str) -> &'static str {

@@ -1,29 +1,34 @@
 //! `--isolate`: the same command in a child process, which is reported if it dies.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
 use super::console::Console;
 use super::{FAILURE, USAGE};
 
-/// The variable that names the file by which a child says that it came to its end.
+/// How a child is told, before all other arguments, of the file by which it says that it came to its end.
 ///
-/// A tool may end its process with any status, also that of a success.
-const MARK: &str = "ARRAKIS_ISOLATED_END";
+/// A tool may end its process with any status, also that of a success. It is an argument and no variable, because what a
+/// tool starts would inherit that, and say it in the tool's place.
+const MARK: &str = "--isolated-end";
 
-/// Says that this process came to its end, if it is a child that is waited for.
-pub(super) fn came_to_its_end() {
-    if let Some(path) = std::env::var_os(MARK) {
-        // Without the mark the parent says that the work was not done, which is right where nothing can be written.
-        let _ = std::fs::write(path, "");
+/// The arguments of this process without its mark, and the mark if it is a child that is waited for.
+pub(super) fn marked(mut args: Vec<OsString>) -> (Vec<OsString>, Option<PathBuf>) {
+    if args.len() < 3 || args[1] != MARK {
+        return (args, None);
     }
+    let mark = args.drain(1..3).next_back().map(PathBuf::from);
+    (args, mark)
 }
 
-/// How many children were begun, so that each has a mark of its own.
-static CHILDREN: AtomicU64 = AtomicU64::new(0);
+/// Says that this process came to its end.
+pub(super) fn came_to_its_end(mark: &Path) {
+    // Without the mark the parent says that the work was not done, which is right where nothing can be written.
+    let _ = std::fs::File::create_new(mark);
+}
 
 /// The option, as it is typed.
 const OPTION: &str = "--isolate";
@@ -38,9 +43,9 @@ pub(super) fn without_option(args: &[OsString]) -> Vec<OsString> {
 pub(super) fn run(args: &[OsString], console: &Console<'_>) -> Result<u8> {
     let program = std::env::current_exe().context("the program to be run again is not known")?;
     let mut command = Command::new(program);
-    let child = CHILDREN.fetch_add(1, Ordering::Relaxed);
-    let mark = std::env::temp_dir().join(format!("arrakis-end-{}-{child}", std::process::id()));
-    command.args(args).stdin(Stdio::null()).env(MARK, &mark);
+    let folder = tempfile::tempdir().context("there is no folder for the child's mark")?;
+    let mark = folder.path().join("ended");
+    command.arg(MARK).arg(&mark).args(args).stdin(Stdio::null());
     let status = if console.is_live() {
         console.flush()?;
         command.status().context("no process can be started")?
@@ -51,7 +56,6 @@ pub(super) fn run(args: &[OsString], console: &Console<'_>) -> Result<u8> {
         output.status
     };
     let ended_itself = mark.exists();
-    let _ = std::fs::remove_file(&mark);
     match status.code().map(u8::try_from) {
         Some(Ok(code)) if ended_itself => Ok(code),
         Some(Ok(code)) if code <= FAILURE.max(USAGE) => {

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// What a file says of itself, and what in it would stop it from loading; none of its code runs
+    /// What a file says of itself, and what would stop it from loading here; none of its code runs
     Check {
         /// The shared library
         file: PathBuf,
@@ -63,8 +63,8 @@ impl Arguments {
                 let folder = template::write(&name, &r#in, core)?;
                 console.line(folder.display())?;
                 console.tell(format_args!(
-                    "`cargo test` tests it, `cargo build --release` makes `target/release/lib{}.so`, and\n\
-                     `arrakis tools --plugin` that file shows it\n",
+                    "in that folder `cargo test` tests it, and `cargo build --release` makes\n\
+                     `target/release/lib{}.so`; `arrakis plugin check` and `arrakis ask --plugin` take that file\n",
                     name.replace('-', "_")
                 ))?;
                 Ok(0)
@@ -74,7 +74,7 @@ impl Arguments {
 }
 
 fn check(found: &Inspection, as_json: bool, console: &Console<'_>) -> Result<u8> {
-    let obstacles: Vec<String> = found.obstacles.iter().cloned().chain(found.taken()).collect();
+    let obstacles: Vec<String> = found.obstacles.iter().cloned().chain(found.missing()?).chain(found.taken()).collect();
     let status = if obstacles.is_empty() { 0 } else { FAILURE };
     if as_json {
         let Inspection { path, digest, stamp, tools, .. } = found;

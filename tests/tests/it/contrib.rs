@@ -2,9 +2,10 @@
 
 use arrakis_core::plugin::Handles;
 use arrakis_core::{
-    Answer, Context, Corpus, Grid, Metric, ModelExt, Part, PosSlice, Prompt, Series, Site, Tokens, Tool, Weight, edit,
-    tool,
+    Answer, Context, Corpus, Grid, Metric, Model, ModelExt, Part, PosSlice, Prompt, Series, Site, Tokens, Tool, Weight,
+    edit, tool,
 };
+use arrakis_leviathan::{Config, Lags};
 use arrakis_models::Decoder;
 use head_entropy::HeadEntropy;
 use prefix_copying::PrefixCopying;
@@ -15,7 +16,7 @@ use token_frequency::TokenFrequency;
 
 use crate::families::loaded;
 use crate::fixtures::root;
-use crate::plugins;
+use crate::{leviathan, plugins};
 
 fn golden(name: &str) -> Decoder {
     loaded(&root().join("tests/golden").join(name), Kind::Double)
@@ -52,8 +53,11 @@ fn questions() -> [(&'static str, &'static str, Value); 4] {
 
 #[test]
 fn linked_and_loaded_they_answer_the_same() {
-    for family in ["gpt2", "llama"] {
-        let model = golden(family);
+    let leviathan = leviathan::config(leviathan::correlation(3, Lags::Separable));
+    let leviathan = Config { vocab: 20, ..leviathan };
+    let models: [Box<dyn Model>; 3] =
+        [Box::new(golden("gpt2")), Box::new(golden("llama")), Box::new(leviathan::model(&leviathan, 3, Kind::Double))];
+    for model in &models {
         for (package, name, parameters) in questions() {
             let (linked, loaded) = (tool(name).unwrap(), plugins::loaded(package, name));
             assert!(linked.owner().starts_with(package));
@@ -62,7 +66,7 @@ fn linked_and_loaded_they_answer_the_same() {
             let parameters = loaded.complete(parameters).unwrap();
             let plugin = plugins::opened(package);
             let (here, there) = (Handles::here(), plugin.handles().unwrap());
-            let cx = Context::new(&model).with_seed(5);
+            let cx = Context::new(model.as_ref()).with_seed(5);
             let answers = [linked, &loaded].map(|tool| tool.ask(parameters.clone(), &cx).unwrap());
             plugins::assert_same(&answers[0], &answers[1], name);
             plugins::assert_at_rest(here, there, plugin);

@@ -4,8 +4,10 @@ mod command;
 mod compiled;
 mod equal;
 mod header;
+mod missing;
 mod refused;
 mod template;
+mod versions;
 
 use std::path::PathBuf;
 

@@ -34,6 +34,7 @@ impl<'a> Ours<'a> {
             watches: Some(watches),
             visit: Some(visit),
             given: Some(given),
+            passed: Some(passed),
         }
     }
 
@@ -125,4 +126,15 @@ unsafe extern "C" fn given(state: *mut c_void, place: usize, value: *mut *mut ab
             Ok(Vec::new())
         })
     }
+}
+
+unsafe extern "C" fn passed(state: *mut c_void, place: usize) {
+    // SAFETY: the host gives what it was given.
+    let Ok(ours) = (unsafe { ours(state) }) else { return };
+    let Some(point) = ours.point(place) else { return };
+    // A panic is kept like any other, and the pass ends at the next visit or with its end.
+    let _ = ours.kept(|ours| {
+        ours.hooks.passed(point);
+        Ok(())
+    });
 }

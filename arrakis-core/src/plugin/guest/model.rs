@@ -3,12 +3,11 @@
 #![allow(unsafe_code)]
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::ptr;
 
 use tch::{Device, Kind, Tensor};
 
-use super::super::abi::{self, Bytes, KeyValue, Point, WeightEdit, WeightName};
+use super::super::abi::{self, Bytes, KeyValue, NamedSize, Point, Str, WeightEdit, WeightName};
 use super::super::axis;
 use super::super::crossing::{Grows, items, layer_number, lend_text, mistake, strided, text};
 use super::super::failure::{asked, there};
@@ -16,12 +15,11 @@ use super::super::handles::{kind_of, lend, lend_if_any, take, take_if_any};
 use super::hooks::Ours;
 use super::names;
 use crate::{
-    AxisKind, Dims, Error, HookPoint, Input, KeyValues, Model, NormKind, Output, Pass, PosSlice, Residual, Result,
-    WeightPoint,
+    Dims, Error, HookPoint, Input, KeyValues, Model, NormKind, Output, Pass, PosSlice, Residual, Result, WeightPoint,
 };
 
 /// A model of the host's.
-pub(super) struct Remote {
+pub(in super::super) struct Remote {
     host: abi::Host,
     model: *const abi::Model,
     /// Whether it is this side's to free.
@@ -42,7 +40,7 @@ impl Remote {
     ///
     /// # Safety
     /// `model` is a model of `host` that outlives what is returned.
-    pub(super) unsafe fn lent(host: abi::Host, model: *const abi::Model) -> Result<Self> {
+    pub(in super::super) unsafe fn lent(host: abi::Host, model: *const abi::Model) -> Result<Self> {
         // SAFETY: the caller vouches for it.
         unsafe { Self::of(host, model, false) }
     }
@@ -70,6 +68,8 @@ impl Remote {
             abi::RESIDUAL_PARALLEL => Residual::Parallel,
             other => return unknown("kind of residual", other),
         };
+        // SAFETY: the sizes are lent as long as the model lives.
+        let others = unsafe { strided(dims.others, dims.other_count, dims.other_stride, "sizes of a model")? };
         let dims_here = Dims {
             family,
             n_layers: dims.n_layers as usize,
@@ -83,7 +83,7 @@ impl Remote {
             norm,
             norm_eps: dims.norm_eps,
             residual,
-            others: BTreeMap::new(),
+            others: others.iter().map(named_size).collect::<Result<_>>()?,
         };
         let device = usize::try_from(dims.device).map_or(Device::Cpu, Device::Cuda);
         Ok(Self {
@@ -165,13 +165,31 @@ fn zeroed<T: Grows>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
+/// A size that only some models have.
+fn named_size(size: &NamedSize) -> Result<(String, usize)> {
+    // SAFETY: the name is lent as long as the model lives.
+    let name = unsafe { text(size.name, "name of an axis")? };
+    Ok((name.to_owned(), size.len as usize))
+}
+
 /// A point of the host's; none if it has an axis that this version does not know.
 fn hook_point(point: &Point) -> Result<Option<HookPoint>> {
     // SAFETY: name and axes are lent as long as the model lives.
     let (name, axes) = unsafe { (text(point.site, "site")?, items(point.axes, point.axis_count, "axes of a site")?) };
-    let axes: Option<Vec<AxisKind>> = axes.iter().map(|number| axis::kind(*number)).collect();
-    let layer = usize::try_from(point.layer).ok();
-    Ok(axes.map(|axes| HookPoint { site: names::site(name, &axes), layer }))
+    let named: &[Str] = if point.axis_names.is_null() {
+        &[]
+    } else {
+        // SAFETY: as above.
+        unsafe { items(point.axis_names, point.axis_count, "names of axes")? }
+    };
+    let mut known = Vec::with_capacity(axes.len());
+    for (dimension, number) in axes.iter().enumerate() {
+        // SAFETY: as above.
+        let name = named.get(dimension).map_or(Ok(""), |name| unsafe { text(*name, "name of an axis") })?;
+        let Some(axis) = axis::kind(*number, name) else { return Ok(None) };
+        known.push(axis);
+    }
+    Ok(Some(HookPoint { site: names::site(name, &known), layer: usize::try_from(point.layer).ok() }))
 }
 
 fn weight_point(weight: &WeightName) -> Result<WeightPoint> {
@@ -326,6 +344,22 @@ impl Model for Remote {
         let digest = there(self.host.digest, "Host.digest")?;
         // SAFETY: the model lives.
         Self::text("digest", |text| unsafe { digest(self.model, text) })
+    }
+
+    fn tokenizer_digest(&self) -> Result<Option<String>> {
+        // A host of 1.0 does not tell.
+        let Some(digest) = self.host.tokenizer_digest else { return Ok(None) };
+        // SAFETY: the model lives.
+        let digest = Self::text("tokenizer_digest", |text| unsafe { digest(self.model, text) })?;
+        Ok(Some(digest).filter(|digest| !digest.is_empty()))
+    }
+
+    fn layout(&self) -> Option<&'static str> {
+        let layout = self.host.layout?;
+        // SAFETY: the model lives.
+        let layout = Self::text("layout", |text| unsafe { layout(self.model, text) });
+        let layout = layout.unwrap_or_else(|error| fail(&error));
+        (!layout.is_empty()).then(|| names::remembered(&layout))
     }
 
     fn final_norm_with_scale(&self, parts: &Tensor, scale: &Tensor) -> Result<Tensor> {

@@ -21,13 +21,14 @@ pub(super) struct Theirs<'a> {
     watches: unsafe extern "C" fn(*mut c_void, usize) -> u8,
     visit: unsafe extern "C" fn(*mut c_void, usize, *mut abi::Tensor, *mut *mut abi::Tensor, *mut Bytes) -> u32,
     given: Option<unsafe extern "C" fn(*mut c_void, usize, *mut *mut abi::Tensor, *mut Bytes) -> u32>,
+    passed: Option<unsafe extern "C" fn(*mut c_void, usize)>,
 }
 
 impl<'a> Theirs<'a> {
     pub(super) fn new(hooks: &abi::Hooks, points: &'a PointTable) -> Result<Self> {
-        let abi::Hooks { state, watches, visit, given, .. } = *hooks;
+        let abi::Hooks { state, watches, visit, given, passed, .. } = *hooks;
         let (watches, visit) = (there(watches, "Hooks.watches")?, there(visit, "Hooks.visit")?);
-        Ok(Self { points, state, watches, visit, given })
+        Ok(Self { points, state, watches, visit, given, passed })
     }
 
     fn place(&self, point: HookPoint) -> Result<usize> {
@@ -72,5 +73,12 @@ impl Hooks for Theirs<'_> {
             return Err(mistake("Hooks.given", "it gives an undefined tensor"));
         }
         Ok(value)
+    }
+
+    fn passed(&mut self, point: HookPoint) {
+        if let (Some(passed), Some(place)) = (self.passed, self.points.place(point)) {
+            // SAFETY: as in `watches`.
+            unsafe { passed(self.state, place) };
+        }
     }
 }

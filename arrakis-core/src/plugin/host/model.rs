@@ -7,7 +7,7 @@ use std::ptr;
 
 use tch::Device;
 
-use super::super::abi::{self, Bytes, Point, Str, WeightEdit, WeightName};
+use super::super::abi::{self, Bytes, NamedSize, Point, Str, WeightEdit, WeightName};
 use super::super::crossing::{items, layer_number, lend_text, mistake, text, write};
 use super::super::failure::{answering, caught, doing};
 use super::super::handles::{dtype_of, lent};
@@ -20,6 +20,7 @@ pub(in super::super) struct Held<'a> {
     model: Holding<'a>,
     points: OnceCell<PointTable>,
     weights: OnceCell<(Vec<WeightPoint>, Vec<WeightName>)>,
+    others: OnceCell<Vec<NamedSize>>,
 }
 
 enum Holding<'a> {
@@ -33,7 +34,7 @@ impl<'a> Held<'a> {
     }
 
     fn new(model: Holding<'a>) -> Self {
-        Self { model, points: OnceCell::new(), weights: OnceCell::new() }
+        Self { model, points: OnceCell::new(), weights: OnceCell::new(), others: OnceCell::new() }
     }
 
     pub(in super::super) fn handle(&self) -> *const abi::Model {
@@ -70,6 +71,11 @@ impl<'a> Held<'a> {
         })
     }
 
+    fn others(&self) -> &[NamedSize] {
+        let named = |(name, len): (&String, &usize)| NamedSize { name: lend_text(name), len: *len as u64 };
+        self.others.get_or_init(|| self.model().dims().others.iter().map(named).collect())
+    }
+
     /// The weight of that name.
     ///
     /// # Safety
@@ -87,7 +93,8 @@ impl<'a> Held<'a> {
 }
 
 /// The sizes of a model, its kind and its device.
-fn dims_of(model: &dyn Model) -> Result<abi::Dims> {
+fn dims_of(held: &Held<'_>) -> Result<abi::Dims> {
+    let (model, others) = (held.model(), held.others());
     let dims = model.dims();
     Ok(abi::Dims {
         size: size_of::<abi::Dims>(),
@@ -115,12 +122,15 @@ fn dims_of(model: &dyn Model) -> Result<abi::Dims> {
             Device::Cuda(index) => index as i32,
             other => return Err(mistake("device", format!("plugins know the CPU and CUDA, and this is {other:?}"))),
         },
+        others: others.as_ptr(),
+        other_count: others.len(),
+        other_stride: size_of::<NamedSize>(),
     })
 }
 
 pub(super) unsafe extern "C" fn dims(model: *const abi::Model, to: *mut abi::Dims, why: *mut Bytes) -> u32 {
     // SAFETY: the plugin gives a model that it holds, and a struct that tells its size.
-    unsafe { doing(why, || write(to, &dims_of(Held::of(model)?.model())?)) }
+    unsafe { doing(why, || write(to, &dims_of(Held::of(model)?)?)) }
 }
 
 pub(super) unsafe extern "C" fn points(model: *const abi::Model, to: *mut abi::Points, why: *mut Bytes) -> u32 {
@@ -264,4 +274,14 @@ pub(super) unsafe extern "C" fn token(model: *const abi::Model, id: i64, words: 
 pub(super) unsafe extern "C" fn digest(model: *const abi::Model, to: *mut Bytes) -> u32 {
     // SAFETY: the plugin gives a model that it holds.
     unsafe { answering(to, || Ok(Held::of(model)?.model().digest()?.into_bytes())) }
+}
+
+pub(super) unsafe extern "C" fn tokenizer_digest(model: *const abi::Model, to: *mut Bytes) -> u32 {
+    // SAFETY: the plugin gives a model that it holds.
+    unsafe { answering(to, || Ok(Held::of(model)?.model().tokenizer_digest()?.unwrap_or_default().into_bytes())) }
+}
+
+pub(super) unsafe extern "C" fn layout(model: *const abi::Model, to: *mut Bytes) -> u32 {
+    // SAFETY: the plugin gives a model that it holds.
+    unsafe { answering(to, || Ok(Held::of(model)?.model().layout().unwrap_or_default().into())) }
 }

@@ -3,16 +3,18 @@
 use std::cell::Cell;
 use std::ptr;
 
-use super::super::abi::Point;
+use super::super::abi::{Point, Str};
 use super::super::axis;
 use super::super::crossing::{layer_number, lend_text};
-use crate::HookPoint;
+use crate::{AxisKind, HookPoint};
 
 /// The points of a model as they are told, and the place of each.
 pub(super) struct PointTable {
     pub(super) told: Vec<Point>,
     /// The numbers of their axes, one point after the other, which `told` points into.
     _axes: Vec<u8>,
+    /// The names of axes that have one, as `told` points into them.
+    _axis_names: Vec<Vec<Str>>,
     /// The points outside the blocks, then those of each block, with their places.
     by_block: Vec<Vec<(HookPoint, usize)>>,
     /// Where the last one was found: a point is asked for, then visited.
@@ -30,8 +32,9 @@ impl PointTable {
             by_block[block].push((*point, place));
         }
         let axes: Vec<u8> = points.iter().flat_map(|point| point.site.axes()).map(|axis| axis::number(*axis)).collect();
+        let axis_names: Vec<Vec<Str>> = points.iter().map(|point| names(point.site.axes())).collect();
         let mut rest = &axes[..];
-        let told = points.iter().map(|point| {
+        let told = points.iter().zip(&axis_names).map(|(point, names)| {
             let (own, others) = rest.split_at(point.site.axes().len());
             rest = others;
             Point {
@@ -39,9 +42,10 @@ impl PointTable {
                 axes: own.as_ptr(),
                 axis_count: own.len(),
                 layer: layer_number(point.layer),
+                axis_names: if names.is_empty() { ptr::null() } else { names.as_ptr() },
             }
         });
-        Self { told: told.collect(), _axes: axes, by_block, last: Cell::new((0, 0)) }
+        Self { told: told.collect(), _axes: axes, _axis_names: axis_names, by_block, last: Cell::new((0, 0)) }
     }
 
     /// The place of a point among those of the model.
@@ -61,4 +65,11 @@ impl PointTable {
         self.last.set((block, found));
         Some(points[found].1)
     }
+}
+
+/// The name of each axis, empty for those of a number; nothing if none has a name.
+fn names(axes: &[AxisKind]) -> Vec<Str> {
+    let name = |axis: &AxisKind| if let AxisKind::Named(name) = axis { name } else { "" };
+    let any = axes.iter().any(|axis| matches!(axis, AxisKind::Named(_)));
+    axes.iter().filter(|_| any).map(|axis| lend_text(name(axis))).collect()
 }

@@ -76,7 +76,7 @@ pub(super) unsafe extern "C" fn shape(
     }
 }
 
-pub(super) unsafe extern "C" fn data(tensor: *const abi::Tensor, data: *mut *mut c_void, why: *mut Bytes) -> u32 {
+pub(super) unsafe extern "C" fn data(tensor: *const abi::Tensor, data: *mut *const c_void, why: *mut Bytes) -> u32 {
     // SAFETY: the plugin lends a tensor.
     unsafe {
         doing(why, || {
@@ -84,7 +84,7 @@ pub(super) unsafe extern "C" fn data(tensor: *const abi::Tensor, data: *mut *mut
             if tensor.device() != Device::Cpu || !tensor.is_contiguous() {
                 return Err(mistake("tensor", "it does not lie row by row on the CPU; take a `tensor_copy`"));
             }
-            put(data, || tensor.data_ptr(), "data of a tensor")
+            put(data, || tensor.data_ptr().cast_const(), "data of a tensor")
         })
     }
 }

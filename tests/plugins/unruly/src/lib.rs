@@ -1,8 +1,10 @@
 //! A plugin that does wrong where it is asked to, and nothing where it is asked to do nothing.
 
+use std::process::Command;
+
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Hooks, ModelExt, Pass, PosSlice, Prompt, Result, Site, Stack, Tool,
-    Weight, edit, register_tools,
+    Answer, Axis, AxisKind, Context, Error, Grid, HookPoint, Hooks, ModelExt, Pass, PosSlice, Prompt, Result, Site,
+    Stack, Tool, Weight, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,8 @@ pub enum How {
     Hook,
     /// Panics where it is asked whether it watches.
     Watch,
+    /// Panics where it hears that a point is passed.
+    Passed,
     /// Panics in a hook, and answers as if nothing had been.
     Swallowed,
     /// Fails in a hook.
@@ -103,6 +107,10 @@ pub enum How {
     Abort,
     /// Ends the process.
     Exit,
+    /// Has the process killed.
+    Killed,
+    /// Runs the program once more, to its end, and ends the process.
+    Child,
 }
 
 struct Bomb;
@@ -137,6 +145,7 @@ impl Tool for Wrong {
             How::Bomb => std::panic::panic_any(Bomb),
             How::Hook => drop(trace().edit(point, panicking()).run()?),
             How::Watch => drop(model.forward(Pass::tokens(tokens.ids(), &mut Afraid))?),
+            How::Passed => drop(model.forward(Pass::tokens(tokens.ids(), &mut Startled))?),
             How::Swallowed => drop(trace().edit(point, panicking()).run().is_err()),
             How::Failing => {
                 let refuse = edit::with(|_| Err(Error::Invalid { what: "hook".into(), why: "it would not".into() }));
@@ -159,6 +168,15 @@ impl Tool for Wrong {
             How::Overflow => drop(deeper(std::hint::black_box(1))),
             How::Abort => std::process::abort(),
             How::Exit => std::process::exit(0),
+            How::Killed => {
+                let ended = Command::new("sh").args(["-c", "kill -KILL $PPID"]).status();
+                return Err(Error::Other(format!("it was not killed: {ended:?}").into()));
+            }
+            How::Child => {
+                let program = std::env::current_exe().map_err(|error| Error::Other(error.into()))?;
+                let ended = Command::new(program).arg("tools").output().map_err(|error| Error::Other(error.into()))?;
+                std::process::exit(if ended.status.success() { 0 } else { 9 });
+            }
         }
         Ok(Answer::new())
     }
@@ -173,6 +191,22 @@ impl Hooks for Afraid {
 
     fn visit(&mut self, _: HookPoint, value: Tensor) -> Result<Tensor> {
         Ok(value)
+    }
+}
+
+struct Startled;
+
+impl Hooks for Startled {
+    fn watches(&self, _: HookPoint) -> bool {
+        false
+    }
+
+    fn visit(&mut self, _: HookPoint, value: Tensor) -> Result<Tensor> {
+        Ok(value)
+    }
+
+    fn passed(&mut self, point: HookPoint) {
+        panic!("startled by {point}")
     }
 }
 
@@ -198,6 +232,14 @@ pub struct Everything {
 
 const fn few() -> usize {
     7
+}
+
+/// The lag matrices of a Leviathan, as a crate that does not know it names them.
+const LAG: Site =
+    Site::new("attn.hook_lag", &[AxisKind::Batch, AxisKind::Head, AxisKind::Named("lag"), AxisKind::Named("lag")]);
+
+fn named(point: HookPoint) -> bool {
+    point.site.axes().iter().any(|axis| matches!(axis, AxisKind::Named(_)))
 }
 
 impl Tool for Everything {
@@ -253,8 +295,22 @@ impl Tool for Everything {
             let ids = model.encode(text)?;
             words.push(format!("{ids:?} {} {}", model.decode(&ids)?, model.token_id(" a").unwrap_or(-1)));
         }
+        words.push(format!("{:?} {:?}", model.tokenizer_digest()?, model.layout()));
+        if model.points().contains(&LAG.at(0)) {
+            let lags = model.trace(&tokens).keep(LAG).run()?.cache.get(LAG.at(0))?.size();
+            words.push(format!("lags {lags:?}"));
+        }
         cx.progress(2, 3)?;
         let mut answer = Answer::new();
+        // What only some models have, its axes under their names.
+        let own: Vec<HookPoint> = model.points().iter().copied().filter(|point| named(*point)).collect();
+        for point in own {
+            let value = model.trace(&tokens).keep(point.to_string().as_str()).run()?.cache.get(point)?.shallow_clone();
+            let name = |axis: &AxisKind| if let AxisKind::Named(name) = axis { name } else { "entry" };
+            let axes = point.site.axes().iter().zip(value.size());
+            let axes = axes.map(|(axis, len)| Axis::indices(name(axis), len as usize)).collect();
+            answer = answer.with(point.to_string(), Stack::new("own", "number", axes, value)?);
+        }
         let tensors = [
             ("logits", run.logits()?.shallow_clone()),
             ("kept", run.cache.get(Site::RESID_POST.at(layer))?.shallow_clone()),

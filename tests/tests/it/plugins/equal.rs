@@ -4,16 +4,19 @@ use std::cell::{Cell, RefCell};
 
 use arrakis_bench::Plugin;
 use arrakis_core::plugin::Handles;
-use arrakis_core::{Context, Error, Host, ModelExt, Part, Site, Tokens, Tool, ToolEntry, edit, tool, tools};
+use arrakis_core::{
+    Answer, Context, Error, Host, Model, ModelExt, Part, Site, Tokens, Tool, ToolEntry, edit, tool, tools,
+};
+use arrakis_leviathan::{Config, FeedForward, Lags, Mixer};
 use serde_json::json;
 use tch::Kind;
 use unruly_plugin::Everything;
 
 use super::compiled::Compiled;
 use super::{assert_at_rest, assert_same, loaded, opened};
-use crate::families;
 use crate::fixtures::{root, say, shared};
 use crate::tools::input::least;
+use crate::{families, leviathan};
 
 /// What a host heard of a running tool.
 #[derive(Default)]
@@ -43,26 +46,62 @@ impl Host for Heard {
     }
 }
 
-#[test]
-fn everything_that_a_tool_can_do_crosses() {
+/// Asserts that `unruly.everything` answers the same linked and loaded, and gives the answer.
+fn everything_crosses(model: &dyn Model, what: &str) -> Answer {
     let plugin = opened("unruly-plugin");
     let entry = loaded("unruly-plugin", "unruly.everything");
+    let parameters = json!({ "prompt": [[3, 4, 5, 6], [7, 8, 9, 10]] });
+    let before = (Handles::here(), plugin.handles().unwrap());
+    let (heard, heard_loaded) = (Heard::default(), Heard::default());
+    let cx = Context::new(model).with_seed(11).with_memory_limit(1 << 30);
+    let linked: Everything = serde_json::from_value(parameters.clone()).unwrap();
+    let linked = linked.run(&cx.with_host(&heard)).unwrap();
+    let loaded = entry.ask(parameters, &cx.with_host(&heard_loaded)).unwrap();
+    assert_same(&linked, &loaded, what);
+    let words = heard.words.take();
+    assert!(words.iter().any(|word| word == "stream noise"), "{words:?}");
+    assert_eq!(words, heard_loaded.words.take());
+    assert_at_rest(before.0, before.1, plugin);
+    loaded
+}
+
+#[test]
+fn everything_that_a_tool_can_do_crosses() {
     for family in ["gpt2", "llama", "gemma"] {
         for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
-            let model = families::loaded(&root().join("tests/golden").join(family), kind);
-            let parameters = json!({ "prompt": [[3, 4, 5, 6], [7, 8, 9, 10]] });
-            let before = (Handles::here(), plugin.handles().unwrap());
-            let (heard, heard_loaded) = (Heard::default(), Heard::default());
-            let cx = Context::new(&model).with_seed(11).with_memory_limit(1 << 30);
-            let linked: Everything = serde_json::from_value(parameters.clone()).unwrap();
-            let linked = linked.run(&cx.with_host(&heard)).unwrap();
-            let loaded = entry.ask(parameters, &cx.with_host(&heard_loaded)).unwrap();
-            assert_same(&linked, &loaded, family);
-            let words = heard.words.take();
-            assert!(words.iter().any(|word| word == "stream noise"), "{words:?}");
-            assert_eq!(words, heard_loaded.words.take());
-            assert_at_rest(before.0, before.1, plugin);
+            everything_crosses(&families::loaded(&root().join("tests/golden").join(family), kind), family);
         }
+    }
+}
+
+#[test]
+fn sites_with_axes_of_their_own_cross_under_their_names() {
+    let mixture = FeedForward::Mixture { experts: 3, top_k: 2 };
+    let configs = [
+        (leviathan::config(leviathan::correlation(3, Lags::Diagonal)), "blocks.1.attn.hook_lag", "lag", 3),
+        (leviathan::config(Mixer::Involution { kernel: 5 }), "blocks.0.attn.hook_kernel", "kernel", 5),
+        (
+            Config { feed_forward: mixture, ..leviathan::config(Mixer::Attention) },
+            "blocks.1.mlp.hook_router",
+            "expert",
+            3,
+        ),
+    ];
+    for (config, point, axis, len) in configs {
+        let model = leviathan::model(&config, 3, Kind::Double);
+        let answer = everything_crosses(&model, point);
+        let Some(Part::Stack(own)) = answer.get(point) else { panic!("{answer:?}") };
+        let last = own.axes.last().unwrap();
+        assert_eq!((last.name.as_str(), last.len()), (axis, len), "{point}");
+        let point = *model.points().iter().find(|known| known.to_string() == point).unwrap();
+        let tokens = Tokens::from_rows(&[vec![3, 4, 5, 6], vec![7, 8, 9, 10]]).unwrap();
+        let here = model.trace(&tokens).keep(point).run().unwrap();
+        assert_eq!(here.cache[point], own.values, "{point}");
+        let Some(Part::Text(words)) = answer.get("words") else { panic!("{answer:?}") };
+        let axes = format!("{:?}", point.site.axes());
+        assert!(words.contains(&format!("{point}{axes}")), "{words}");
+        assert!(words.contains(&format!("others: {:?}", model.dims().others)), "{words}");
+        assert_eq!(words.contains("lags [2, 2, 3, 3]"), axis == "lag", "{words}");
     }
 }
 
@@ -177,12 +216,14 @@ fn every_built_in_tool_answers_the_same_as_a_plugin() {
 
 #[test]
 fn a_plugin_in_plain_c_reads_edits_and_answers() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let plugin = Plugin::open(folder.residual_norms()).unwrap();
     let entry = plugin.tools()[0];
     for kind in [Kind::Double, Kind::Float] {
         let model = families::loaded(&root().join("tests/golden/llama"), kind);
         let cx = Context::new(&model);
+        let tokens = Tokens::from_ids(&[3, 4, 5, 6]).unwrap();
+        let untouched = model.trace(&tokens).run().unwrap().logits.unwrap();
         let before = Handles::here();
         let parameters = entry.complete(json!({ "prompt": [3, 4, 5, 6], "layer": 0 })).unwrap();
         assert_eq!(parameters["factor"], 2.0);
@@ -190,7 +231,7 @@ fn a_plugin_in_plain_c_reads_edits_and_answers() {
         let after = Handles::here();
         assert_eq!(after.given - before.given, after.taken - before.taken, "handles made and freed");
         let Some(Part::Series(norms)) = answer.get("norms") else { panic!("{answer:?}") };
-        let tokens = Tokens::from_ids(&[3, 4, 5, 6]).unwrap();
+        assert_eq!(model.trace(&tokens).run().unwrap().logits.unwrap(), untouched, "the edit ended with its run");
         for line in &norms.lines {
             let factor = if line.name == "scaled" { 2.0 } else { 1.0 };
             let trace = model.trace(&tokens).edit(Site::RESID_POST.at(0), edit::scale(factor)).keep(Site::RESID_POST);

@@ -5,18 +5,24 @@ use std::fs;
 use arrakis_core::plugin::{abi, stamp};
 use cbindgen::{Builder, Config, ConstantConfig, DocumentationStyle, ExportConfig, Language};
 
-use crate::fixtures::root;
+use super::compiled::Compiled;
+use crate::fixtures::{root, say};
 
 const HEAD: &str = "/* The C ABI of Arrakis' plugins. Made from arrakis-core/src/plugin/abi.rs; do not edit.
  *
  * Structs that begin with `size` only grow at their end: the reader takes as many bytes as both sides know, and what is
- * missing reads as zero. A greater ARRAKIS_MINOR adds fields, a greater ARRAKIS_MAJOR breaks. Texts are UTF-8 without a
- * final zero, and lent for the length of the call. Bytes that are returned are freed by whoever made them.
+ * missing reads as zero. So do the items of an array that comes with its stride, the bytes from one item to the next as
+ * its writer has them. A greater ARRAKIS_MINOR adds fields, a greater ARRAKIS_MAJOR breaks; what has neither size nor
+ * stride never changes. Texts are UTF-8 without a final zero, and lent for the length of the call. Bytes that are returned
+ * are freed by whoever made them.
  *
  * A tensor is an `at::Tensor *` of the LibTorch that both sides share. `const` tensors are lent for the length of the
  * call; the others change hands, and whoever holds one last frees it. docs/plugins.md tells the rest. */";
 
-const TAIL: &str = r#"/* Notes that are read before the plugin is loaded; each stands outside of functions, once for each plugin and tool. */
+const TAIL: &str = r#"/* Whether a struct of the other side has a field: one of a later minor version need not be there. */
+#define ARRAKIS_HAS(type, it, field) ((it)->size >= offsetof(type, field) + sizeof((it)->field))
+
+/* Notes that are read before the plugin is loaded; each stands outside of functions, once for each plugin and tool. */
 
 #define ARRAKIS_TEXT_(text) #text
 #define ARRAKIS_TEXT(text) ARRAKIS_TEXT_(text)
@@ -88,4 +94,22 @@ fn the_c_header_is_what_the_rust_definitions_say() {
         file.display()
     );
     assert!(header.contains(&format!("#define ARRAKIS_MAJOR {}", abi::MAJOR)));
+}
+
+#[test]
+fn c_and_cpp_may_read_what_they_are_lent_and_not_write_to_it() {
+    let Some(folder) = Compiled::new() else { return };
+    let source = "
+        #include <arrakis_plugin.h>
+        uint32_t look(const ArrakisHost *host, const ArrakisTensor *tensor, ArrakisBytes *why) {
+          QUALIFIER void *data;
+          return host->tensor_data(tensor, &data, why);
+        }";
+    for language in ["c", "c++"] {
+        let told = ["-DQUALIFIER=const", "-DQUALIFIER="].map(|option| folder.compiles(source, language, option));
+        match told {
+            [None, _] => say(&format!("skipped: there is no compiler of {language}")),
+            [reads, writes] => assert_eq!((reads, writes), (Some(true), Some(false)), "{language}"),
+        }
+    }
 }

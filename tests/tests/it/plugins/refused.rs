@@ -27,7 +27,7 @@ fn refused(path: &Path) -> String {
 
 #[test]
 fn files_that_are_no_plugins_say_what_they_are() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let file = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
@@ -64,7 +64,7 @@ fn files_that_are_no_plugins_say_what_they_are() {
 
 #[test]
 fn a_file_cut_anywhere_is_refused() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let cut = folder.path().join("cut.so");
     for whole in [folder.residual_norms(), library("head-entropy")] {
         let whole = fs::read(whole).unwrap();
@@ -81,7 +81,7 @@ fn a_file_cut_anywhere_is_refused() {
 
 #[test]
 fn bytes_changed_anywhere_in_the_tables_are_no_panic() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let whole = fs::read(folder.residual_norms()).unwrap();
     let changed = folder.path().join("changed.so");
     let sections = u64::from_le_bytes(whole[40..48].try_into().unwrap()) as usize;
@@ -96,9 +96,9 @@ fn bytes_changed_anywhere_in_the_tables_are_no_panic() {
 
 #[test]
 fn stamps_and_tables_that_lie_are_refused() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let cases = [
-        ("OTHER_ABI", "built for plugin ABI 2.0, and this program has 1.0"),
+        ("OTHER_ABI", "built for plugin ABI 2.0, and this program has 1.1"),
         ("OTHER_LIBTORCH", "built for LibTorch 2.10.0, and this program has 2.11.0"),
         ("OTHER_ENTRY", "`arrakis_plugin_lair` that its stamp names is not there"),
         ("BROKEN_STAMP", "stamp cannot be read"),
@@ -135,7 +135,7 @@ fn stamps_and_tables_that_lie_are_refused() {
 
 #[test]
 fn a_tool_that_lies_is_an_error() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let honest = Plugin::open(folder.liar("HONEST")).unwrap().tools()[0];
     let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
     let cx = Context::new(&model);
@@ -176,6 +176,7 @@ fn a_tool_that_lies_is_an_error() {
         ("null pass", "the pointer is null"),
         ("empty pass", "from tokens or from a residual stream"),
         ("null weight", "the pointer is null"),
+        ("scattered", "does not lie row by row on the CPU; take a `tensor_copy`"),
         ("huge tensor", "are no sizes"),
         ("silent hook", "no value that flows on"),
         ("unknown", "knows no such lie"),
@@ -205,6 +206,7 @@ fn a_tool_that_panics_is_an_error_with_its_words() {
         ("bomb", "panicked: it did not say why"),
         ("hook", "panicked: a hook is unwell (tests/plugins/unruly"),
         ("watch", "panicked: nobody shall look"),
+        ("passed", "panicked: startled by blocks.0.ln1.hook_normalized"),
         ("swallowed", "panicked: a hook is unwell"),
         ("failing", "hook: it would not"),
         ("shape", "the edit at `blocks.0.hook_resid_post` turned"),
@@ -250,13 +252,13 @@ fn a_name_that_is_taken_names_both_owners_and_adds_nothing() {
 
 #[test]
 fn a_loaded_library_is_known_again_and_a_changed_one_refused() {
-    let folder = Compiled::new();
+    let Some(folder) = Compiled::new() else { return };
     let path = folder.library("tests/plugins/liar.c", "known.so", &["-DNAME=\"liar.known\"".into()]);
-    let first = load_plugin(&path).unwrap();
-    assert!(std::ptr::eq(first, load_plugin(&path).unwrap()));
-    assert!(plugins().iter().any(|plugin| std::ptr::eq(*plugin, first)));
+    // Opened and not registered: the key of every run in this process would change.
+    let first = Plugin::open(&path).unwrap();
+    assert!(std::ptr::eq(first, Plugin::open(&path).unwrap()));
     assert_eq!(first.digest(), blake3_of(&path));
-    assert_eq!(tool("liar.known").unwrap().owner(), "liar 1.0.0");
+    assert_eq!((first.tools()[0].name(), first.tools()[0].owner()), ("liar.known", "liar 1.0.0"));
     fs::remove_file(&path).unwrap();
     let path = folder.library("tests/plugins/liar.c", "known.so", &["-DNAME=\"liar.knows\"".into()]);
     assert!(refused(&path).contains("it has changed since it was loaded"));
@@ -268,7 +270,7 @@ fn a_loaded_library_is_known_again_and_a_changed_one_refused() {
     let path = folder.library("tests/plugins/liar.c", "late.so", &["-DNAME=\"liar.late\"".into()]);
     assert!(refused(&path).contains("it has changed since it was loaded"));
     let model = families::loaded(&root().join("tests/golden/llama"), Kind::Double);
-    let answer: Answer = tool("liar.known").unwrap().ask(json!({ "lie": "none" }), &Context::new(&model)).unwrap();
+    let answer: Answer = first.tools()[0].ask(json!({ "lie": "none" }), &Context::new(&model)).unwrap();
     assert_eq!(answer.parts().count(), 1);
 }
 

@@ -4,7 +4,6 @@
 """
 
 import io
-import statistics
 import time
 
 import numpy as np
@@ -49,7 +48,7 @@ def matplotlib_png(values, inches, dpi):
         start = time.perf_counter()
         size = draw()
         times.append((time.perf_counter() - start) * 1e3)
-    print(f"matplotlib {matplotlib.__version__}, {inches} in at {dpi} dpi: {statistics.median(times):.0f} ms, {size} bytes")
+    print(f"matplotlib {matplotlib.__version__}, {inches} in at {dpi} dpi: {np.median(times):.0f} ms, {size} bytes")
 
 
 def plotly_page(values):

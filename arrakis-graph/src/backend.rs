@@ -89,6 +89,6 @@ impl Backend for Html {
     }
 
     fn render(&self, picture: &dyn Picture, style: &Style) -> Result<Vec<u8>> {
-        Ok(Page::new(picture.title(), style)?.untitled_picture(picture)?.html()?.into_bytes())
+        Ok(Page::new(picture.title(), style)?.only_picture(picture)?.html()?.into_bytes())
     }
 }

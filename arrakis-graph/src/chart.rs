@@ -4,6 +4,7 @@ use crate::label;
 use crate::measure::Measure;
 use crate::scene::{Anchor, Scene};
 use crate::theme::Theme;
+use crate::ticks::Ticks;
 
 /// Where a chart lies and what its height measures.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ impl Chart {
     /// A chart as wide as the theme allows, at most `widest`, with the name of its numbers and room for them.
     pub(crate) fn new(up: Measure, name: &str, (widest, height): (f64, f64), theme: &Theme) -> Self {
         let name = label::cut(&label::visible(name, &theme.font), Theme::LABEL, height + 40.0, &theme.font);
-        let texts = up.ticks(height / 44.0).texts;
+        let texts = marks(&up, height).texts;
         let room = texts.iter().map(|text| theme.measure(text, Theme::LABEL)).fold(0.0, f64::max);
         let left = if name.is_empty() { 0.0 } else { 19.0 } + room + 8.0;
         let width = (widest.min(theme.width - 2.0 * Theme::MARGIN) - left).max(80.0).round();
@@ -40,7 +41,7 @@ impl Chart {
     /// Draws ticks, the lines behind the data and the axes.
     pub(crate) fn draw(&self, scene: &mut Scene, theme: &Theme) {
         let Self { left, top, width, height, .. } = *self;
-        let marks = self.up.ticks(height / 44.0);
+        let marks = marks(&self.up, height);
         for (&value, text) in marks.values.iter().zip(&marks.texts) {
             let y = self.y(value).round() + 0.5;
             let colour = if value == 0.0 && self.up.low() < 0.0 { theme.axis } else { theme.faint };
@@ -71,4 +72,10 @@ impl Chart {
         scene.text((self.left + self.width / 2.0, y + 11.0), Anchor::Middle, &name, Theme::LABEL, theme.muted);
         if name.is_empty() { y + 4.0 } else { y + 18.0 }
     }
+}
+
+/// The ticks up the side: three at least, if there is room, so that a scale can be read off them.
+fn marks(up: &Measure, height: f64) -> Ticks {
+    let few = up.ticks(height / 44.0);
+    if few.values.len() < 3 && height >= 100.0 { up.ticks(height / 22.0) } else { few }
 }

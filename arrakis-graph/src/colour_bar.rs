@@ -59,4 +59,24 @@ impl ColourBar {
         }
         y + height.max(self.name_width) + 2.0
     }
+
+    /// Draws the bar level, its greatest number on the right and its name behind it; returns where it ends below.
+    pub(crate) fn draw_level(&self, scene: &mut Scene, (x, y): (f64, f64), width: f64, theme: &Theme) -> f64 {
+        let steps = width as usize;
+        for step in 0..steps {
+            let share = (step as f64 + 0.5) / steps as f64;
+            let value = self.ramp.low * (1.0 - share) + self.ramp.high * share;
+            let under = if step + 1 == steps { 1.0 } else { 1.5 };
+            scene.rect((x + step as f64, y), (under, Self::THICK), self.ramp.colour(value));
+        }
+        let marks = ticks(self.ramp.low, self.ramp.high, (width / 50.0).clamp(2.0, 8.0));
+        for (&value, text) in marks.values.iter().zip(&marks.texts) {
+            let at = x + steps as f64 * self.ramp.share(value);
+            scene.rule((at, y + Self::THICK + 0.5), (at, y + Self::THICK + 3.0), theme.axis);
+            scene.text((at, y + Self::THICK + 11.0), Anchor::Middle, text, Theme::SMALL, theme.ink);
+        }
+        let name = self.name.join(" ");
+        scene.text((x + width + 10.0, y + Self::THICK / 2.0), Anchor::Start, &name, Theme::LABEL, theme.muted);
+        y + Self::THICK + 18.0
+    }
 }

@@ -10,7 +10,7 @@ use crate::theme::Theme;
 use crate::{Error, Result};
 
 /// The room between the pictures.
-const GAP: f64 = 6.0;
+const GAP: f64 = 24.0;
 
 /// Two grids of the same rows and columns.
 #[derive(Debug, Clone)]
@@ -48,11 +48,12 @@ impl Picture for Compared {
         let grids = [(&self.first, &both), (&self.second, &both), (&difference, &difference.values)];
         // Beside each other where they are narrow, else one below the other.
         let wide = self.first.columns.len() <= 14 && self.first.cells.is_none();
-        let third = Theme { width: if wide { (theme.width / 3.0).max(240.0) } else { theme.width }, ..theme.clone() };
+        let third =
+            Theme { width: if wide { ((theme.width + GAP) / 3.0).max(240.0) } else { theme.width }, ..theme.clone() };
         let mut scene = Scene::default();
         let (mut x, mut y) = (0.0, 0.0);
         for (grid, range) in grids {
-            let panel = scene_of(grid, Ramp::over(range.iter().copied(), grid.scale), &third)?;
+            let panel = scene_of(grid, Ramp::over(range.iter().copied(), grid.scale), &third)?.unframed();
             let (width, height) = (panel.width, panel.height);
             scene.append(panel, (x, y));
             scene.width = scene.width.max(x + width);

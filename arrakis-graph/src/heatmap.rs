@@ -23,6 +23,7 @@ const TEXT_WIDTH: (f64, f64) = (34.0, 112.0);
 const TEXT_HEIGHT: f64 = 20.0;
 /// The greatest height of the cells together.
 const TALL: f64 = 640.0;
+const TALL_NAMED: f64 = 900.0;
 const TALL_TEXT: f64 = 1800.0;
 
 impl Picture for Grid {
@@ -41,12 +42,13 @@ impl Picture for Grid {
 
 /// The heatmap of a grid in the colours of `ramp`.
 pub(crate) fn scene_of(grid: &Grid, ramp: Ramp, theme: &Theme) -> Result<Scene> {
-    let whole = Field::of(grid)?;
+    let (rows, columns) = (label::by_layer(&grid.rows), label::by_layer(&grid.columns));
+    let whole = Field { rows: rows.labels, columns: columns.labels, ..Field::of(grid)? };
     let mut notes = odd_notes(&whole.values, "hatched", "drawn as the end of the scale");
 
     let bar = ColourBar::new(ramp, &grid.value, whole.rows.len() as f64 * TEXT_HEIGHT, theme);
     let row_room = label::widest(&whole.rows, Theme::LABEL, LONGEST_ROW, theme);
-    let left = name_room(&grid.rows.name) + row_room + 7.0;
+    let left = name_room(&rows.name) + row_room + 7.0;
     let room = (theme.width - 2.0 * Theme::MARGIN - left - bar.width()).max(60.0);
 
     let (tall, wide) = (whole.rows.len() as f64, whole.columns.len() as f64);
@@ -57,8 +59,8 @@ pub(crate) fn scene_of(grid: &Grid, ramp: Ramp, theme: &Theme) -> Result<Scene> 
         notes.push("too many cells to write a text in each".into());
     }
 
-    let (rows, columns) = ((TALL / LEAST_SIDE) as usize, (room / LEAST_SIDE) as usize);
-    let (field, thinned) = if texts.is_some() { (whole, None) } else { whole.thinned(rows, columns, grid.scale) };
+    let most = ((TALL / LEAST_SIDE) as usize, (room / LEAST_SIDE) as usize);
+    let (field, thinned) = if texts.is_some() { (whole, None) } else { whole.thinned(most.0, most.1, grid.scale) };
     notes.extend(thinned);
     let least = if texts.is_some() { (text_width, TEXT_HEIGHT) } else { (0.0, 0.0) };
     let (cell_width, cell_height) = cell_sides(&field, room, least, theme);
@@ -73,14 +75,7 @@ pub(crate) fn scene_of(grid: &Grid, ramp: Ramp, theme: &Theme) -> Result<Scene> 
     let below = Labels::across(&field.columns, cell_width, Theme::LABEL, LONGEST_COLUMN, theme);
     row_labels(&mut scene, &beside, (left, 0.0), cell_height, theme);
     column_labels(&mut scene, &below, (left, height), cell_width, theme);
-    let bottom = axis_names(
-        &mut scene,
-        (&grid.rows.name, &grid.columns.name),
-        (left, 0.0),
-        (width, height),
-        below.extent,
-        theme,
-    );
+    let bottom = axis_names(&mut scene, (&rows.name, &columns.name), (left, 0.0), (width, height), below.extent, theme);
     let end = bar.draw(&mut scene, (left + width + 14.0, 0.0), height.clamp(96.0, 320.0), theme);
     scene.width = left + width + bar.width();
     scene.height = bottom.max(end);
@@ -90,7 +85,10 @@ pub(crate) fn scene_of(grid: &Grid, ramp: Ramp, theme: &Theme) -> Result<Scene> 
 /// Width and height of a cell: near square, wide enough for labels that read along if there is room, at least `least`.
 fn cell_sides(field: &Field, room: f64, least: (f64, f64), theme: &Theme) -> (f64, f64) {
     let (tall, wide) = (field.rows.len() as f64, field.columns.len() as f64);
-    let height = (TALL / tall).clamp(LEAST_SIDE, SIDE).floor().max(least.1);
+    // Names are not thinned where a somewhat taller picture shows them all.
+    let named = (Theme::LABEL * label::LINE).ceil();
+    let named = if label::numeric(&field.rows) || tall * named > TALL_NAMED { 0.0 } else { named };
+    let height = (TALL / tall).clamp(LEAST_SIDE, SIDE).floor().max(named).max(least.1);
     let square = if wide * SIDE < 160.0 { (160.0 / wide).min(44.0) } else { SIDE.min(height * 1.5) };
     let labels = label::widest(&field.columns, Theme::LABEL, LONGEST_COLUMN, theme) + 8.0;
     let labels = if label::numeric(&field.columns) || labels > 64.0 { 0.0 } else { labels };

@@ -4,6 +4,7 @@ mod attention;
 mod attention_stats;
 mod comparison;
 mod composition;
+mod feature;
 mod grids;
 mod induction_heads;
 mod layer_norms;
@@ -70,6 +71,7 @@ static KINDS: &[Kind] = &[
     composition::KIND,
     comparison::KIND,
     text::KIND,
+    feature::KIND,
 ];
 
 impl Kind {

@@ -1,5 +1,7 @@
 //! Texts of a picture: tokens made visible, cut and wrapped to measure, thinned so that none overlap.
 
+use arrakis_core::Axis;
+
 use crate::font::Font;
 use crate::theme::Theme;
 
@@ -88,10 +90,11 @@ pub(crate) fn shortened(text: &str, size: f64, width: f64, font: &Font) -> Strin
     letters[..from].iter().chain(&['…']).chain(&letters[to..]).collect()
 }
 
-/// A text in lines no wider than `width`, broken between words; a longer word is cut.
+/// A text in lines no wider than `width`, broken between words but not at `U+A0`; a longer word is cut.
 pub(crate) fn wrap(text: &str, size: f64, width: f64, font: &Font) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    let breaks = |letter: char| letter.is_whitespace() && letter != '\u{A0}';
+    for word in text.split(breaks).filter(|word| !word.is_empty()) {
         match lines.last_mut() {
             Some(line) if font.width(&format!("{line} {word}"), size) <= width => {
                 line.push(' ');
@@ -111,8 +114,9 @@ pub(crate) const LINE: f64 = 1.1;
 pub(crate) struct Labels {
     /// Every label, visible and cut.
     pub(crate) texts: Vec<String>,
-    /// Every how many entries one is shown.
+    /// Every how many entries one is shown, and which is the first.
     pub(crate) step: usize,
+    first: usize,
     /// Whether they read upwards.
     pub(crate) turned: bool,
     /// How much room they take across their axis.
@@ -123,13 +127,14 @@ pub(crate) struct Labels {
 impl Labels {
     /// Labels under entries `pitch` apart: turned when words do not fit, thinned when that is not enough.
     pub(crate) fn across(labels: &[String], pitch: f64, size: f64, longest: f64, theme: &Theme) -> Self {
-        let (texts, widest) = prepared(labels, size, longest, theme);
-        let roomy = widest + 0.6 * size;
+        let gap = 0.6 * size;
+        let (texts, widest) = prepared(labels, size, longest.max(pitch - gap), theme);
+        let roomy = widest + gap;
         let turned = roomy > pitch && !numeric(labels);
         let step = step_for(if turned { LINE * size } else { roomy } / pitch);
         let widths = texts.iter().step_by(step).map(|text| theme.measure(text, size));
         let extent = if turned { widths.fold(0.0, f64::max) } else { size };
-        Self { texts, step, turned, extent, size }
+        Self { texts, step, first: first(labels, step), turned, extent, size }
     }
 
     /// Labels beside entries `pitch` apart.
@@ -137,12 +142,29 @@ impl Labels {
         let (texts, extent) = prepared(labels, size, longest, theme);
         let dense = step_for(LINE * size / pitch);
         let step = if dense > 1 && numeric(labels) { step_for(2.0 * LINE * size / pitch) } else { dense };
-        Self { texts, step, turned: false, extent, size }
+        Self { texts, step, first: first(labels, step), turned: false, extent, size }
     }
 
     /// The labels to be shown, with their places in the axis.
     pub(crate) fn shown(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.texts.iter().map(String::as_str).enumerate().step_by(self.step)
+        self.texts.iter().map(String::as_str).enumerate().skip(self.first).step_by(self.step)
+    }
+}
+
+/// An axis of one hook point in several layers, `blocks.3.hook_resid_post`, as an axis of layers that is named so.
+///
+/// Labels as long as these would be cut where they differ.
+pub(crate) fn by_layer(axis: &Axis) -> Axis {
+    let layer = |label: &String| {
+        let (layer, site) = label.strip_prefix("blocks.")?.split_once('.')?;
+        layer.parse::<usize>().is_ok().then(|| (layer.to_owned(), site.to_owned()))
+    };
+    let points: Vec<(String, String)> = axis.labels.iter().map_while(layer).collect();
+    match points.first() {
+        Some((_, site)) if points.len() == axis.len() && points.iter().all(|(_, other)| other == site) => {
+            Axis::new(format!("blocks.*.{site}"), points.iter().map(|(layer, _)| layer))
+        }
+        _ => axis.clone(),
     }
 }
 
@@ -151,23 +173,29 @@ pub(crate) fn widest(labels: &[String], size: f64, longest: f64, theme: &Theme) 
     prepared(labels, size, longest, theme).1
 }
 
-/// Whether every label is a whole number, so that leaving some out loses nothing.
+/// The first label to be shown: of numbers one by one that at a multiple of the step.
+fn first(labels: &[String], step: usize) -> usize {
+    let numbers: Vec<usize> = labels.iter().map_while(|label| label.parse().ok()).collect();
+    let one_by_one = numbers.len() == labels.len() && numbers.windows(2).all(|two| two[1] == two[0] + 1);
+    let multiple = numbers.iter().position(|number| number.is_multiple_of(step));
+    multiple.filter(|_| one_by_one).unwrap_or(0)
+}
+
+/// Whether labels are rising whole numbers, so that leaving some out loses nothing; numbers in no order are names.
 pub(crate) fn numeric(labels: &[String]) -> bool {
-    labels.iter().all(|label| label.parse::<i64>().is_ok())
+    let numbers: Vec<i64> = labels.iter().map_while(|label| label.parse().ok()).collect();
+    numbers.len() == labels.len() && numbers.is_sorted_by(|a, b| a < b)
 }
 
 /// Labels as an axis shows them, visible and cut, and the greatest width of them.
 pub(crate) fn prepared(labels: &[String], size: f64, longest: f64, theme: &Theme) -> (Vec<String>, f64) {
     // Numbers that were written with as many decimals each lose the zeros at the end.
-    let decimal = labels.iter().all(|label| label.contains('.') && label.parse::<f64>().is_ok());
+    let numbers = labels.iter().all(|label| label.parse::<f64>().is_ok());
+    let decimal = numbers && labels.iter().all(|label| label.contains('.'));
     let plain = |label: &String| match label.trim_end_matches('0').trim_end_matches('.') {
-        number if decimal => {
-            if matches!(number, "" | "-" | "-0") {
-                "0".to_owned()
-            } else {
-                number.to_owned()
-            }
-        }
+        "" | "-" | "-0" if decimal => "0".to_owned(),
+        number if decimal => number.replace('-', "−"),
+        _ if numbers => label.replace('-', "−"),
         _ => visible(label, &theme.font),
     };
     let texts: Vec<String> = labels.iter().map(|label| shortened(&plain(label), size, longest, &theme.font)).collect();

@@ -11,6 +11,7 @@ use crate::label::{self, Labels};
 use crate::measure::Measure;
 use crate::picture::Picture;
 use crate::scene::{Anchor, Scene};
+use crate::spread::Spread;
 use crate::theme::Theme;
 
 const WIDTH: f64 = 520.0;
@@ -52,6 +53,9 @@ impl Picture for Series {
     }
 
     fn scene(&self, theme: &Theme) -> Result<Scene> {
+        if let Some(spread) = Spread::of(self) {
+            return Ok(spread.bars((WIDTH, HEIGHT), &self.axis.name, theme).framed(&self.title, &[], theme));
+        }
         let curve =
             |line: &arrakis_core::Line| Curve { name: line.name.clone(), values: line.values.clone(), band: None };
         let (title, axis, value) = (self.title.clone(), self.axis.clone(), self.value.clone());
@@ -68,6 +72,7 @@ impl Picture for Curves {
     fn scene(&self, theme: &Theme) -> Result<Scene> {
         some(&self.title, "its axis has no entries", self.axis.len())?;
         some(&self.title, "it has no lines", self.lines.len())?;
+        let axis = label::by_layer(&self.axis);
         for curve in &self.lines {
             count(&self.title, "values in each line", self.axis.len(), curve.values.len())?;
             for edge in curve.band.iter().flat_map(|(low, high)| [low, high]) {
@@ -84,7 +89,7 @@ impl Picture for Curves {
 
         let mut scene = Scene::default();
         let mut chart = Chart::new(up, &self.value, (WIDTH, HEIGHT), theme);
-        chart.top = legend(&mut scene, &self.lines, chart.left + chart.width, theme, &mut notes);
+        chart.top = legend(&mut scene, self, chart.left + chart.width, theme, &mut notes);
         chart.draw(&mut scene, theme);
         let frame = Frame { chart: &chart, count: self.axis.len() };
         for (index, curve) in self.lines.iter().enumerate() {
@@ -97,18 +102,20 @@ impl Picture for Curves {
         }
 
         let pitch = frame.pitch();
-        let labels = Labels::across(&self.axis.labels, pitch, Theme::LABEL, LONGEST_LABEL, theme);
+        let labels = Labels::across(&axis.labels, pitch, Theme::LABEL, LONGEST_LABEL, theme);
         column_labels(&mut scene, &labels, (frame.x(0.0) - pitch / 2.0, chart.ground() + 0.5), pitch, theme);
-        scene.height = chart.name_below(&mut scene, &self.axis.name, chart.ground() + 7.0 + labels.extent, theme);
+        scene.height = chart.name_below(&mut scene, &axis.name, chart.ground() + 7.0 + labels.extent, theme);
         scene.width = chart.left + chart.width + 6.0;
         Ok(scene.framed(&self.title, &notes, theme))
     }
 }
 
 /// Draws the names of the lines above the frame, in rows; returns where they end below.
-fn legend(scene: &mut Scene, curves: &[Curve], width: f64, theme: &Theme, notes: &mut Vec<String>) -> f64 {
-    if let [curve] = curves
-        && curve.name.is_empty()
+fn legend(scene: &mut Scene, shown: &Curves, width: f64, theme: &Theme, notes: &mut Vec<String>) -> f64 {
+    let curves = &shown.lines;
+    // An only line whose name says nothing new has none.
+    if let [curve] = curves.as_slice()
+        && (curve.name.is_empty() || curve.name == shown.value)
     {
         return 4.0;
     }

@@ -2,32 +2,43 @@
 
 mod attention;
 mod blobs;
+mod feature;
 mod grid;
+mod pictures;
 mod text;
 
 use std::fmt::Write as _;
 
-use arrakis_core::{Answer, Part};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::colour;
-use crate::picture::{Picture, picture_of};
-use crate::svg::{self, escaped};
+use crate::svg::escaped;
 use crate::theme::{Style, Theme};
-use crate::ticks::short;
 use crate::{Error, Result, label};
 
 use blobs::Blob;
 
 pub(crate) use attention::widget as attention;
+pub(crate) use feature::widget as feature;
 pub(crate) use grid::widget as grid;
 pub(crate) use text::widget as text;
 
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/make.js"),
+    include_str!("page/attention.js"),
+    include_str!("page/grid.js"),
+    include_str!("page/text.js"),
+    include_str!("page/feature.js"),
+    include_str!("page/build.js"),
+);
 const LOOKS: &str = include_str!("page/page.css");
+
+/// How many letters a cell of a table may have and stay on one line.
+const WHOLE: usize = 24;
 
 /// A part of a page that can be explored: what the page's script is to build, and its numbers.
 #[derive(Debug, Clone)]
@@ -57,6 +68,8 @@ impl From<String> for Cell {
 #[derive(Debug, Clone)]
 pub struct Page {
     title: String,
+    /// Whether a picture shows the title, so that the page need only speak it.
+    title_is_drawn: bool,
     theme: Theme,
     body: String,
     widgets: Vec<Value>,
@@ -67,7 +80,14 @@ impl Page {
     /// A page with a title and nothing below it yet; pictures on it are as wide as `style` says.
     pub fn new(title: &str, style: &Style) -> Result<Self> {
         let theme = Theme::new(&Style { dark: false, ..*style })?;
-        Ok(Self { title: label::spelled(title), theme, body: String::new(), widgets: vec![], blobs: vec![] })
+        Ok(Self {
+            title: label::spelled(title),
+            title_is_drawn: false,
+            theme,
+            body: String::new(),
+            widgets: vec![],
+            blobs: vec![],
+        })
     }
 
     /// A heading.
@@ -127,74 +147,15 @@ impl Page {
             self.put(format_args!("<tr>"));
             for cell in row {
                 let text = escaped(&label::spelled(&cell.text));
+                let whole = if cell.text.chars().count() <= WHOLE { " class=\"whole\"" } else { "" };
                 match &cell.link {
-                    Some(link) => self.put(format_args!("<td><a href=\"{}\">{text}</a></td>", escaped(link))),
-                    None => self.put(format_args!("<td>{text}</td>")),
+                    Some(link) => self.put(format_args!("<td{whole}><a href=\"{}\">{text}</a></td>", escaped(link))),
+                    None => self.put(format_args!("<td{whole}>{text}</td>")),
                 }
             }
             self.put(format_args!("</tr>\n"));
         }
         self.put(format_args!("</tbody></table></div>\n"));
-        self
-    }
-
-    /// A whole answer: its numbers and texts, then a section for each part that has a picture.
-    pub fn answer(self, answer: &Answer) -> Result<Self> {
-        let facts: Vec<(String, String)> = answer
-            .parts()
-            .filter_map(|(name, part)| match part {
-                Part::Number(number) => Some((name.to_owned(), short(*number, number.abs()))),
-                Part::Text(text) => Some((name.to_owned(), text.clone())),
-                _ => None,
-            })
-            .collect();
-        let mut page = if facts.is_empty() { self } else { self.facts(&facts) };
-        for (_, part) in answer.parts() {
-            if let Ok(picture) = picture_of(part) {
-                page = page.picture(picture)?;
-            }
-        }
-        Ok(page)
-    }
-
-    /// A picture under its title: what can be explored where there is such a thing, else as it is drawn.
-    pub fn picture(self, picture: &dyn Picture) -> Result<Self> {
-        let title = picture.title().to_owned();
-        match picture.widget()? {
-            Some(widget) => Ok(self.heading(&title).widget(widget)),
-            None => self.drawn(picture),
-        }
-    }
-
-    /// A picture whose title is that of the page.
-    pub(crate) fn untitled_picture(self, picture: &dyn Picture) -> Result<Self> {
-        match picture.widget()? {
-            Some(widget) => Ok(self.widget(widget)),
-            None => self.drawn(picture),
-        }
-    }
-
-    /// A picture as it is drawn, in the reader's light or dark.
-    fn drawn(mut self, picture: &dyn Picture) -> Result<Self> {
-        let theme = &self.theme;
-        let mut drawn = svg::svg(&picture.scene(theme)?, picture.title(), theme)?;
-        // No number is drawn in the inks of the theme, so that they may follow the reader's choice.
-        for (ink, name) in theme.inks() {
-            drawn = drawn.replace(&format!("=\"{ink}\""), &format!("=\"var(--{name})\""));
-        }
-        // The first rectangle is the ground.
-        drawn = drawn.replacen(&format!("fill=\"{}\"", theme.ground), "fill=\"none\"", 1);
-        self.put(format_args!("<figure>{drawn}</figure>\n"));
-        Ok(self)
-    }
-
-    fn widget(mut self, widget: Widget) -> Self {
-        let (place, first) = (self.widgets.len(), self.blobs.len());
-        let mut data = widget.data;
-        data["first_blob"] = json!(first);
-        self.widgets.push(data);
-        self.blobs.extend(widget.blobs);
-        self.put(format_args!("<section class=\"widget\" id=\"widget-{place}\"></section>\n"));
         self
     }
 
@@ -214,6 +175,7 @@ impl Page {
         // Within a script, `<` could end it.
         let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
         let title = escaped(&self.title);
+        let spoken = if self.title_is_drawn { " class=\"spoken\"" } else { "" };
         let (light, dark) = (inks(false)?, inks(true)?);
         let hash = STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
         let mut out = format!(
@@ -221,20 +183,22 @@ impl Page {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
              script-src 'sha256-{hash}'; img-src data:; form-action 'none'; base-uri 'none'\">\n\
-             <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{}</main>\n",
+             <title>{title}</title>\n<style>\n{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{LOOKS}</style>\n</head>\n<body>\n<main>\n<h1{spoken}>{title}</h1>\n{}</main>\n",
             self.body
         );
-        for (place, blob) in self.blobs.iter().enumerate() {
-            let packed = blob.packed().map_err(|error| Error::Encode(error.to_string()))?;
-            let _ = writeln!(
-                out,
-                "<script type=\"application/octet-stream\" id=\"blob-{place}\">{}</script>",
-                STANDARD.encode(packed)
-            );
+        let packed: Vec<_> = self.blobs.par_iter().map(|blob| blob.packed().map(|it| STANDARD.encode(it))).collect();
+        // The script runs when it has what it shows first; what only a reader's choice brings up may still be on its way.
+        let (mut first, mut later) = (String::new(), String::new());
+        for (place, blob) in packed.into_iter().enumerate() {
+            let blob = blob.map_err(|error| Error::Encode(error.to_string()))?;
+            let needed = self.widgets.iter().any(|widget| widget["first_blob"] == place);
+            let part = if needed { &mut first } else { &mut later };
+            let _ = writeln!(part, "<script type=\"application/octet-stream\" id=\"blob-{place}\">{blob}</script>");
         }
         let _ = write!(
             out,
-            "<script type=\"application/json\" id=\"page\">{data}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+            "{first}<script type=\"application/json\" id=\"page\">{data}</script>\n<script>{SCRIPT}</script>\n\
+             {later}</body>\n</html>\n"
         );
         Ok(out)
     }

@@ -8,13 +8,7 @@ use crate::{Error, Result, raster};
 
 /// The PNG of a scene.
 pub(crate) fn png(scene: &Scene, theme: &Theme) -> Result<Vec<u8>> {
-    let scale = theme.scale;
-    let side = |length: f64| (length * scale).ceil() as usize;
-    let mut pixels = Pixels::new(side(scene.width), side(scene.height), theme.ground);
-    for mark in &scene.marks {
-        paint(&mut pixels, mark, scale, &theme.font);
-    }
-    encode(&pixels, Some((96.0 * scale / 0.0254).round() as u32))
+    encode(&Pixels::of(scene, theme), Some((96.0 * theme.scale / 0.0254).round() as u32))
 }
 
 /// The file of some pixels; `per_metre` is its resolution.
@@ -78,14 +72,39 @@ fn paint(pixels: &mut Pixels, mark: &Mark, scale: f64, font: &Font) {
     }
 }
 
-/// Pixels row by row, three bytes each.
-pub(crate) struct Pixels {
+/// The pixels of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pixels {
     width: usize,
     height: usize,
     rgb: Vec<u8>,
 }
 
 impl Pixels {
+    /// A scene as it is drawn: rectangles on whole pixels, everything else anti-aliased.
+    #[must_use]
+    pub fn of(scene: &Scene, theme: &Theme) -> Self {
+        let scale = theme.scale;
+        let side = |length: f64| (length * scale).ceil() as usize;
+        let mut pixels = Self::new(side(scene.width), side(scene.height), theme.ground);
+        for mark in &scene.marks {
+            paint(&mut pixels, mark, scale, &theme.font);
+        }
+        pixels
+    }
+
+    /// How many there are across and down.
+    #[must_use]
+    pub const fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// Row by row, three bytes each: red, green, blue.
+    #[must_use]
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
     pub(crate) fn new(width: usize, height: usize, ground: Colour) -> Self {
         let Colour(r, g, b) = ground;
         Self { width, height, rgb: [r, g, b].repeat(width * height) }

@@ -195,6 +195,15 @@ impl Scene {
         }));
     }
 
+    /// A framed scene as a part of another: without its ground and margin.
+    pub(crate) fn unframed(mut self) -> Self {
+        let mut bare = Self::default();
+        self.marks.remove(0);
+        (bare.width, bare.height) = (self.width - 2.0 * Theme::MARGIN, self.height - 2.0 * Theme::MARGIN);
+        bare.append(self, (-Theme::MARGIN, -Theme::MARGIN));
+        bare
+    }
+
     /// This scene with a title above, notes below and a margin around, on the theme's ground.
     pub(crate) fn framed(self, title: &str, notes: &[String], theme: &Theme) -> Self {
         let title = label::visible(title.trim(), &theme.font);

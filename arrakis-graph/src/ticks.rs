@@ -9,8 +9,8 @@ pub(crate) struct Ticks {
 
 /// About `count` ticks from `low` to `high`, at multiples of 1, 2 or 5 times a power of ten; two at least, if they fit.
 pub(crate) fn ticks(low: f64, high: f64, count: f64) -> Ticks {
-    let few = spaced(low, high, count);
-    if few.values.len() < 2 { spaced(low, high, count * 2.0) } else { few }
+    let denser = [1.0, 2.0].into_iter().map(|times| spaced(low, high, count * times));
+    denser.into_iter().find(|ticks| ticks.values.len() >= 2).unwrap_or_else(|| spaced(low, high, count * 4.0))
 }
 
 fn spaced(low: f64, high: f64, count: f64) -> Ticks {

@@ -84,7 +84,7 @@ fn violin(scene: &mut Scene, group: &[f64], chart: &Chart, middle: f64, half: f6
         .collect();
     let right = edge.iter().map(|(width, y)| (middle + width, *y));
     let left = edge.iter().rev().map(|(width, y)| (middle - width, *y));
-    scene.area(right.chain(left).collect(), of_line(0, 1), 0.35);
+    scene.area(right.chain(left).collect(), of_line(0, 1), 0.5);
     let quartile = |share: f64| chart.y(values[((values.len() - 1) as f64 * share).round() as usize]);
     scene.stroke(vec![(middle, top), (middle, bottom)], 1.0, of_line(0, 1));
     scene.stroke(vec![(middle, quartile(0.75)), (middle, quartile(0.25))], (half / 5.0).clamp(2.0, 5.0), of_line(0, 1));

@@ -126,6 +126,17 @@ impl Gallery<'_> {
         let lens = self.ask("logit_lens.lens", &json!({ "prompt": "The capital of France is" }))?;
         let patching = self.ask("patching.activation", &patched)?;
         let composition = self.ask("head_composition.scores", &json!({ "inputs": ["k"] }))?;
+        let neuron = json!({ "neuron": { "layer": 20, "neuron": 100 } });
+        let tops = json!({ "corpus": "docs/corpus.json", "feature": neuron, "skip": 1 });
+        let portrait = json!({ "corpus": "docs/corpus.json", "layer": 20, "neuron": 100, "skip": 1 });
+        let (tops, portrait) = (self.ask("feature_viz.top_tokens", &tops)?, self.ask("feature_viz.neuron", &portrait)?);
+        let sheet: Vec<(&str, &Part)> = tops.parts().chain(portrait.parts()).collect();
+        let feature = Shown {
+            kind: name("feature")?,
+            picture: plot_parts(&PlotSpec::new("feature"), &sheet)?,
+            command: "arrakis plot feature corpus=FILE.json layer=20 neuron=100 skip=1 --model MODEL --out x.svg"
+                .into(),
+        };
         let strongest = Part::from(grid.strongest(24));
         let made = |kind: &str, parts: &[&Part], command: &str| -> Result<Shown> {
             let parts: Vec<(&str, &Part)> = parts.iter().map(|part| ("part", *part)).collect();
@@ -133,6 +144,7 @@ impl Gallery<'_> {
             Ok(Shown { kind: name(kind)?, picture, command: format!("arrakis plot {kind} {command} --out x.svg") })
         };
         Ok(vec![
+            feature,
             made("logit_lens", &[part(&lens, "lens")?], "--model MODEL --prompt '…'")?,
             made("patching", &[part(&patching, "resid_pre")?], "clean='…' corrupted='…' metric='…' --model MODEL")?,
             made("head_layer", &[heads], "answer=' Mary' wrong=' John' --model MODEL --prompt '…'")?,

@@ -17,7 +17,10 @@ fn main() -> anyhow::Result<()> {
     fs::create_dir_all(png)?;
     let model = load(MODEL, &LoadOptions::default())?;
     let bench = Bench::new(&model).named(MODEL).unlogged();
-    for (tool, example) in examples()? {
+    let mut examples: Vec<_> = examples()?.into_iter().collect();
+    // What reads a tuned lens comes after what trains one.
+    examples.sort_by_key(|(tool, _)| tool == "logit_lens.tuned");
+    for (tool, example) in examples {
         if !wanted.is_empty() && !wanted.contains(&tool) {
             continue;
         }

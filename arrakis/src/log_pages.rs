@@ -206,7 +206,7 @@ fn row(record: &Record) -> Vec<Cell> {
         run_page::moment(&record.started.to_string()).into(),
         record.seconds.map(run_page::seconds).unwrap_or_default().into(),
         record.model.name.clone().unwrap_or_else(|| record.model.family.clone()).into(),
-        record.parameters.to_string().into(),
+        run_page::asked(&record.parameters).into(),
         record.tags.join(", ").into(),
     ]
 }

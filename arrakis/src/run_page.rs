@@ -110,6 +110,17 @@ pub(crate) fn moment(stamp: &str) -> String {
     stamp.split(['.', 'Z']).next().unwrap_or(stamp).replace('T', " ")
 }
 
+/// Parameters as they would be typed, `field=value`, without those that are absent.
+pub(crate) fn asked(parameters: &serde_json::Value) -> String {
+    let Some(fields) = parameters.as_object() else { return parameters.to_string() };
+    let given = fields.iter().filter(|(_, value)| !value.is_null());
+    let written = |value: &serde_json::Value| match value.as_str() {
+        Some(text) => format!("'{text}'"),
+        None => value.to_string(),
+    };
+    given.map(|(name, value)| format!("{name}={}", written(value))).collect::<Vec<_>>().join(" ")
+}
+
 pub(crate) fn seconds(seconds: f64) -> String {
     format!("{seconds:.2}")
 }

@@ -6,9 +6,9 @@ use super::{Kind, Parts, Source, refused};
 
 pub(super) const LOGIT_LENS: Kind = Kind {
     name: "logit_lens",
-    about: "A token in each cell, layers by positions, coloured by its probability or another number",
+    about: "A token in each cell, layers by positions, coloured by its probability, or by the one other grid that is given",
     source: Source::Parts(|spec, parts| match grid(parts, |grid| grid.cells.is_some()) {
-        Some(grid) => Ok(Box::new(titled(spec, grid.clone()))),
+        Some(tokens) => Ok(Box::new(titled(spec, coloured_by_other(tokens, parts)))),
         None => Err(wants(spec, "a grid with a text in each cell", parts)),
     }),
 };
@@ -33,6 +33,19 @@ pub(super) const HEAD_LAYER: Kind = Kind {
         }
     }),
 };
+
+/// A grid with texts, its colours those of the only other grid if that has the same cells: the entropy, say.
+fn coloured_by_other(tokens: &Grid, parts: &Parts<'_>) -> Grid {
+    let grids = parts.iter().filter_map(|(_, part)| if let Part::Grid(grid) = part { Some(grid) } else { None });
+    let others: Vec<&Grid> = grids.filter(|grid| !std::ptr::eq(*grid, tokens)).collect();
+    match others.as_slice() {
+        [other] if other.rows.labels == tokens.rows.labels && other.columns.labels == tokens.columns.labels => {
+            let Grid { title, value, values, scale, .. } = (*other).clone();
+            Grid { title, value, values, scale, ..tokens.clone() }
+        }
+        _ => tokens.clone(),
+    }
+}
 
 /// The first grid that will do.
 fn grid<'a>(parts: &Parts<'a>, will_do: impl Fn(&Grid) -> bool) -> Option<&'a Grid> {

@@ -35,7 +35,7 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
     let heads = panels.stack.axes[1].len();
     let name = |panel: usize| {
         let (layer, head) = (&panels.stack.axes[0].labels[panel / heads], &panels.stack.axes[1].labels[panel % heads]);
-        format!("{layer}.{head} {:.2}", scores[panel])
+        format!("{layer}.{head}\u{A0}{:.2}", scores[panel])
     };
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

@@ -121,6 +121,9 @@ fn of_rankings(parts: &Parts<'_>) -> Option<Pairs> {
             up.push(other.value);
         }
     }
-    let name = |ranking: &arrakis_core::Ranking| format!("{} ({})", ranking.title, ranking.value);
+    let name = |ranking: &arrakis_core::Ranking| {
+        let said = ranking.title.contains(&ranking.value);
+        if said { ranking.title.clone() } else { format!("{} ({})", ranking.title, ranking.value) }
+    };
     Some((format!("{} and {}", first.title, second.title), (name(first), name(second)), labels, along, up))
 }

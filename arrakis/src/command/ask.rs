@@ -121,10 +121,10 @@ impl Show {
         } else {
             console.line(chosen.text(console.room()))?;
         }
-        if self.looks.show && !self.json {
+        if let Some(way) = self.looks.show.filter(|_| !self.json) {
             for (_, part) in chosen.parts() {
                 if let Ok(picture) = picture_of(part) {
-                    terminal::show(picture, &self.looks.style(), console)?;
+                    terminal::show(picture, way, &self.looks.style(), console)?;
                 }
             }
         }

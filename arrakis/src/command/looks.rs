@@ -1,8 +1,9 @@
 //! How pictures look, and where they are shown.
 
+use arrakis_graph::Style;
 use clap::Args;
 
-use arrakis_graph::Style;
+use super::terminal::Way;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pictures")]
@@ -16,9 +17,11 @@ pub(crate) struct Looks {
     /// Pixels of a PNG to the inch
     #[arg(long, default_value_t = 96.0 * Style::DEFAULT.scale, value_name = "DPI")]
     dpi: f64,
-    /// Show the picture in the terminal: as it is in those that speak kitty's protocol, else its cells as half blocks
-    #[arg(long)]
-    pub(crate) show: bool,
+    /// Show the picture in the terminal, as well as that can. A way that is named is taken whoever reads
+    #[arg(
+        long, value_enum, value_name = "WAY", num_args = 0..=1, require_equals = true, default_missing_value = "auto"
+    )]
+    pub(crate) show: Option<Way>,
 }
 
 impl Looks {

@@ -1,5 +1,7 @@
 //! `arrakis plot`: a picture of some kind, of hook points of a run or of an answer.
 
+mod questions;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -15,15 +17,6 @@ use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
 use super::{Usage, terminal};
-
-/// The question whose answer a kind draws if nothing else is said.
-const ASKED: [(&str, &str); 5] = [
-    ("logit_lens", "logit_lens.lens"),
-    ("patching", "patching.activation"),
-    ("head_layer", "logit_attribution.direct"),
-    ("waterfall", "residual_decomposition.top"),
-    ("composition", "head_composition.scores"),
-];
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -55,7 +48,8 @@ pub(crate) struct Arguments {
     /// A logged run whose answer is drawn, in place of asking a tool; may be given several times
     #[arg(long, value_name = "ID")]
     run: Vec<String>,
-    /// The part of the answer that is drawn; may be given several times. The first that the kind can show if absent
+    /// The part of the answer that is drawn; may be given several times. The first that the kind can show if absent.
+    /// `logit_lens` colours the tokens of one by the numbers of the other of two
     #[arg(long, value_name = "NAME")]
     part: Vec<String>,
     /// What the picture is called
@@ -84,8 +78,8 @@ impl Arguments {
                 console.tell(format_args!("drew {}\n", file.display()))?;
             }
         }
-        if self.looks.show && !self.json {
-            terminal::show(picture.as_ref(), &self.looks.style(), console)?;
+        if let Some(way) = self.looks.show.filter(|_| !self.json) {
+            terminal::show(picture.as_ref(), way, &self.looks.style(), console)?;
         }
         if self.json {
             console.json(&serde_json::json!({ "kind": kind.name(), "files": self.out }))?;
@@ -95,7 +89,7 @@ impl Arguments {
 
     /// What can be wrong before any work is done.
     fn check(&self) -> Result<()> {
-        if self.out.is_empty() && !self.looks.show {
+        if self.out.is_empty() && self.looks.show.is_none() {
             bail!(Usage("nothing to draw to; give `--out FILE.svg`, `.png` or `.html`, or `--show`".into()));
         }
         for file in &self.out {
@@ -144,11 +138,8 @@ impl Arguments {
                 "draws an answer; `--points`, `--head`, `--row` and `--repeat` are for kinds that draw hook points";
             bail!(Usage(format!("`{}` {why}", kind.name())));
         }
-        let answers = if self.run.is_empty() {
-            vec![self.ask(kind, options, console)?]
-        } else {
-            self.logged(&options.bench.log())?
-        };
+        let answers =
+            if self.run.is_empty() { self.ask(kind, options, console)? } else { self.logged(&options.bench.log())? };
         let mut parts: Vec<(&str, &Part)> = Vec::new();
         for answer in &answers {
             let found: Vec<_> = answer
@@ -168,22 +159,24 @@ impl Arguments {
         self.run.iter().map(|id| Ok(log.answer(id)?)).collect()
     }
 
-    fn ask(&self, kind: &Kind, options: &Options, console: &Console<'_>) -> Result<Answer> {
-        let own = ASKED.iter().find(|(known, _)| *known == kind.name()).map(|(_, tool)| *tool);
-        let Some(tool) = self.tool.as_deref().or(own) else {
-            let why = "draws an answer; give `--tool TOOL` with its fields and `--model MODEL`, or `--run ID` of a logged run";
-            bail!(Usage(format!("`{}` {why}", kind.name())));
-        };
+    fn ask(&self, kind: &Kind, options: &Options, console: &Console<'_>) -> Result<Vec<Answer>> {
         let mut parameters = fields::parameters(None, &self.fields)?;
         if let Some(prompt) = self.prompts.parameter()? {
             parameters.insert("prompt".into(), serde_json::to_value(prompt)?);
         }
-        let parameters = Bench::complete(tool, Value::Object(parameters))?;
+        let questions = questions::of(kind.name(), self.tool.as_deref(), parameters);
+        if questions.is_empty() {
+            let why = "draws an answer; give `--tool TOOL` with its fields and `--model MODEL`, or `--run ID` of a logged run";
+            bail!(Usage(format!("`{}` {why}", kind.name())));
+        }
+        let complete = |(tool, parameters)| Ok((tool, Bench::complete(tool, Value::Object(parameters))?));
+        let questions = questions.into_iter().map(complete).collect::<Result<Vec<(&str, Value)>>>()?;
         let Some(name) = &self.model else {
-            bail!(Usage(format!("`{tool}` is asked of a model; give `--model MODEL`")))
+            bail!(Usage(format!("`{}` is asked of a model; give `--model MODEL`", questions[0].0)))
         };
         let model = options.load(name)?;
-        Ok(options.bench(&model, name, console).ask(tool, parameters)?.answer)
+        let bench = options.bench(&model, name, console);
+        questions.into_iter().map(|(tool, parameters)| Ok(bench.ask(tool, parameters)?.answer)).collect()
     }
 }
 

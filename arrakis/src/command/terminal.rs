@@ -1,28 +1,59 @@
 //! Pictures in a terminal: as they are where it can show them, else their cells as half blocks in colour.
 
-use std::env;
+mod abilities;
+mod protocols;
+
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use arrakis_graph::{Backend as _, Colour, Mark, Picture, Png, Style, Theme};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use arrakis_graph::{Backend as _, Colour, Mark, Picture, Pixels, Png, Style, Theme};
+use clap::ValueEnum;
 
 use super::console::Console;
 
-/// How many bytes of a picture one sequence of kitty's protocol may carry.
-const CHUNK: usize = 4096;
 /// How many maps of one picture are drawn by half blocks.
 const MOST: usize = 8;
+/// How wide a letter is taken to be in a terminal that does not say, in pixels.
+const LETTER: f64 = 8.0;
 
-/// Prints a picture; nothing where no terminal reads.
-pub(crate) fn show(picture: &dyn Picture, style: &Style, console: &Console<'_>) -> Result<()> {
-    if !console.is_terminal() {
+/// How a picture is shown in a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// The best of the others that the terminal can
+    Auto,
+    /// As it is, in kitty's graphics protocol
+    Kitty,
+    /// As it is, in sixels
+    Sixel,
+    /// Its cells as half blocks in colour
+    Text,
+}
+
+/// Prints a picture; nothing where no terminal reads and no way is named.
+pub(crate) fn show(picture: &dyn Picture, way: Way, style: &Style, console: &Console<'_>) -> Result<()> {
+    if way == Way::Auto && !console.is_terminal() {
         return Ok(());
     }
-    if knows_kitty(|name| env::var(name).ok()) {
-        return Ok(console.line(kitty(&Png.render(picture, style)?))?);
+    let style = if console.is_terminal() { fitted(style, console) } else { *style };
+    let way = if way == Way::Auto { abilities::best() } else { way };
+    match way {
+        Way::Kitty => console.line(protocols::kitty(&Png.render(picture, &style)?))?,
+        Way::Sixel => {
+            let theme = Theme::new(&style)?;
+            console.line(protocols::sixels(&Pixels::of(&picture.scene(&theme)?, &theme))?)?;
+        }
+        Way::Auto | Way::Text => show_cells(picture, &style, console)?,
     }
+    Ok(())
+}
+
+/// A style whose pictures are no wider than the terminal, if that is to be had.
+fn fitted(style: &Style, console: &Console<'_>) -> Style {
+    let room = abilities::pixels_across().unwrap_or(LETTER * console.room().width as f64);
+    Style { scale: (room / style.width).clamp(0.5, style.scale.max(0.5)), ..*style }
+}
+
+fn show_cells(picture: &dyn Picture, style: &Style, console: &Console<'_>) -> Result<()> {
     let scene = picture.scene(&Theme::new(style)?)?;
     let maps = scene.marks.iter().filter_map(|mark| match mark {
         Mark::Cells { columns, fills, .. } => Some((*columns, fills.as_slice())),
@@ -30,7 +61,7 @@ pub(crate) fn show(picture: &dyn Picture, style: &Style, console: &Console<'_>) 
     });
     let maps: Vec<(usize, &[Colour])> = maps.collect();
     if maps.is_empty() {
-        console.tell("this terminal shows no pictures; `--plot` or `--out` draws to a file\n")?;
+        console.tell("this picture has no cells to show as text; `--plot` or `--out` draws it to a file\n")?;
     }
     for (columns, fills) in maps.iter().take(MOST) {
         console.line(half_blocks(*columns, fills, console.room().width))?;
@@ -39,28 +70,6 @@ pub(crate) fn show(picture: &dyn Picture, style: &Style, console: &Console<'_>) 
         console.tell(format_args!("the first {MOST} of {} maps\n", maps.len()))?;
     }
     Ok(())
-}
-
-/// Whether the terminal speaks kitty's graphics protocol, as far as the environment tells.
-fn knows_kitty(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let program = variable("TERM_PROGRAM").unwrap_or_default().to_lowercase();
-    variable("KITTY_WINDOW_ID").is_some()
-        || variable("TERM").is_some_and(|term| term.contains("kitty") || term.contains("ghostty"))
-        || matches!(program.as_str(), "ghostty" | "wezterm")
-}
-
-/// A PNG in kitty's graphics protocol.
-fn kitty(png: &[u8]) -> String {
-    let encoded = STANDARD.encode(png);
-    let chunks: Vec<&[u8]> = encoded.as_bytes().chunks(CHUNK).collect();
-    let mut out = String::with_capacity(encoded.len() + 32 * chunks.len());
-    for (place, chunk) in chunks.iter().enumerate() {
-        let first = if place == 0 { "a=T,f=100," } else { "" };
-        let more = u8::from(place + 1 < chunks.len());
-        // Base64 is ASCII.
-        let _ = write!(out, "\x1b_G{first}m={more};{}\x1b\\", String::from_utf8_lossy(chunk));
-    }
-    out
 }
 
 /// Cells as half blocks, two rows in a line, thinned evenly to `width` letters.
@@ -92,21 +101,7 @@ fn half_blocks(columns: usize, fills: &[Colour], width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Colour, half_blocks, kitty, knows_kitty};
-
-    #[test]
-    fn a_terminal_that_speaks_kitty_is_known_by_its_environment() {
-        let of = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
-        assert!(knows_kitty(of("TERM", "xterm-kitty")) && knows_kitty(of("TERM_PROGRAM", "WezTerm")));
-        assert!(!knows_kitty(of("TERM", "xterm-256color")));
-    }
-
-    #[test]
-    fn a_picture_goes_in_chunks_of_which_the_last_says_so() {
-        let text = kitty(&vec![7; 5000]);
-        assert!(text.starts_with("\x1b_Ga=T,f=100,m=1;") && text.ends_with("\x1b\\"));
-        assert_eq!((text.matches("m=1;").count(), text.matches("m=0;").count()), (1, 1));
-    }
+    use super::{Colour, half_blocks};
 
     #[test]
     fn half_blocks_hold_two_rows_in_a_line() {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod leviathan;
 mod profile;
+mod show;
 
 use std::fs;
 use std::path::{Path, PathBuf};

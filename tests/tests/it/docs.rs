@@ -3,6 +3,7 @@
 use std::fs;
 
 use arrakis::examples::{example, examples};
+use arrakis::graph::kinds;
 use arrakis_bench::Bench;
 
 use crate::fixtures::root;
@@ -44,4 +45,17 @@ fn every_tool_has_a_picture_and_the_page_shows_it() {
         assert!(picture.len() < 150_000, "{file} has {} bytes", picture.len());
         assert!(page.contains(&format!("]({file})")), "{file}");
     }
+}
+
+#[test]
+fn the_gallery_shows_every_kind_as_it_is_described() {
+    let page = fs::read_to_string(root().join("docs/gallery.md")).unwrap();
+    for kind in kinds() {
+        let name = kind.name();
+        let section = format!("\n## {name}\n\n{}.\n\n![{name}](gallery/{name}.svg)\n", kind.about());
+        assert!(page.contains(&section), "`{name}`: `cargo xtask gallery` draws it");
+        let picture = fs::metadata(root().join(format!("docs/gallery/{name}.svg"))).unwrap();
+        assert!(picture.len() < 150_000, "{name} has {} bytes", picture.len());
+    }
+    assert_eq!(page.matches("\n## ").count(), kinds().len());
 }

@@ -1,6 +1,8 @@
 //! Pictures: what is drawn where, in which colour, and what is refused.
 
+mod axes;
 pub(crate) mod browser;
+mod feature;
 mod files;
 mod kinds;
 mod pages;

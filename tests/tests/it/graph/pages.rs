@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use arrakis_core::{Answer, Axis, Grid, Part, Ranking, Stack};
-use arrakis_graph::{Backend as _, Html, Page, draw_answer, picture_of};
+use arrakis_core::{Answer, Axis, Grid, Part, PlotSpec, Ranking, Series, Stack};
+use arrakis_graph::{Backend as _, Cell, Html, Page, draw_answer, picture_of, plot_parts};
 use tch::{Device, Kind, Tensor};
 
 use super::STYLE;
@@ -129,17 +129,40 @@ fn pages_answer_pointer_and_keyboard() {
         "[...document.querySelectorAll('.controls button')].find((b) => b.textContent.startsWith('mean')).click()",
     );
     assert!(browser.text(".read").contains("the mean over heads"));
+    browser.hover(".map", (0.9, 0.9));
+    assert_eq!(browser.text(".read"), "“·gave” (4) looks at “·gave” (4): 0.252", "one head of four, in a byte");
+    browser.eval(
+        "[...document.querySelectorAll('.controls button')].find((b) => b.textContent.startsWith('max')).click()",
+    );
+    browser.hover(".map", (0.7, 0.9));
+    assert_eq!(browser.text(".read"), "“·gave” (4) looks at “↵” (3): 1", "the greatest over heads");
+    let beside =
+        browser.eval("[...document.querySelectorAll('.labelled .queries li')].map((label) => label.textContent)");
+    assert_eq!(beside, serde_json::json!(["When", "·Mary", HOSTILE, "↵", "·gave"]));
+    browser.eval(
+        "[...document.querySelectorAll('.controls button')].find((b) => b.textContent.startsWith('mean')).click()",
+    );
     browser.hover(".map", (0.1, 0.9));
     assert_eq!(browser.text(".read"), "“·gave” (4) looks at “When” (0): 0", "no head looks four places back");
     assert_eq!(browser.requests.len(), 1, "the page alone: {:?}", browser.requests);
 
     // A page that holds the strongest keys alone says so of the others: they are not 0.
-    let names: Vec<String> = (0..192).map(|place| format!(" t{place}")).collect();
+    let names: Vec<String> = (0..512).map(|place| format!(" t{place}")).collect();
     let path = folder.path().join("large.html");
-    fs::write(&path, page(&patterns(20, 12, &names))).unwrap();
+    fs::write(&path, page(&patterns(4, 8, &names))).unwrap();
     browser.open_file(&path, "document.querySelector('.widget')?.dataset.ready === '0'");
     browser.hover(".map", (0.5, 0.999));
-    assert_eq!(browser.text(".read"), "“·t191” (191) looks at “·t96” (96): not kept");
+    assert_eq!(browser.text(".read"), "“·t511” (511) looks at “·t256” (256): not kept");
+    browser.eval("document.querySelectorAll('.heads button')[3].click()");
+    for (query, key) in [(511, 508), (200, 197), (258, 255), (259, 256)] {
+        browser.eval(&format!("document.querySelector('.tokens').querySelectorAll('span')[{query}].focus()"));
+        let looks = format!("“·t{query}” ({query}) looks at “·t{key}” ({key}) 1");
+        assert_eq!(browser.text(".read"), looks, "a key is two bytes");
+    }
+    browser.eval("document.querySelectorAll('.controls button')[2].click()");
+    browser.eval("document.querySelector('.tokens').querySelectorAll('span')[300].focus()");
+    let most = "“·t300” (300) looks at “·t293” (293) 1, “·t294” (294) 1, “·t295” (295) 1";
+    assert_eq!(browser.text(".read"), most, "eight heads look at eight keys, each with all its weight");
 
     // A grid is read by clicks and arrows, as a table or as text; in the dark and in print too.
     let path = folder.path().join("lens.html");
@@ -158,5 +181,52 @@ fn pages_answer_pointer_and_keyboard() {
     browser.emulate("light", "print");
     browser.wait("getComputedStyle(document.querySelector('.controls')).display === 'none'");
     assert_eq!(browser.eval("document.querySelectorAll('script').length"), 3, "no token became a script");
+    assert_eq!(browser.requests.len(), 1, "the page alone: {:?}", browser.requests);
+}
+
+#[test]
+fn a_text_is_read_token_by_token_and_a_table_filtered_by_words() {
+    let Some(mut browser) = Browser::start() else {
+        say("texts and tables in a browser: skipped, no Chromium is installed");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.html");
+    let line = [("", vec![0.5, -1.0, f64::NAN])];
+    let series: Part =
+        Series::new("Neuron", "activation", Axis::new("token", [" The", HOSTILE, "\n"]), line).unwrap().into();
+    let text = plot_parts(&PlotSpec::new("text"), &[("neuron", &series)]).unwrap();
+    fs::write(&path, Html.render(text.as_ref(), &STYLE).unwrap()).unwrap();
+    browser.open_file(&path, "document.querySelector('.widget')?.dataset.ready === 'true'");
+    browser.hover(".tokens span:nth-of-type(2)", (0.5, 0.5));
+    assert_eq!(browser.text(".read"), format!("“{HOSTILE}” (1): activation −1"));
+    browser.eval("document.querySelector('.tokens span').focus()");
+    browser.press("ArrowRight");
+    browser.press("ArrowRight");
+    assert_eq!(browser.text(".read"), "“↵” (2): activation NaN");
+    let colours = browser
+        .eval("[...document.querySelectorAll('.tokens span')].map((span) => span.style.background || span.className)");
+    assert_eq!(colours, serde_json::json!(["rgb(229, 131, 104)", "rgb(5, 48, 97)", "odd"]));
+    browser.keep_screenshot("text");
+
+    let rows: Vec<Vec<Cell>> = (0..8)
+        .map(|row| vec![format!("run {row}").into(), if row % 2 == 0 { "even" } else { HOSTILE }.to_owned().into()])
+        .collect();
+    let table = Page::new("Runs", &STYLE).unwrap().table(&["run", "what"], &rows).html().unwrap();
+    let path = folder.path().join("table.html");
+    fs::write(&path, table).unwrap();
+    browser.open_file(&path, "document.querySelector('input[type=search]') !== null");
+    let filter = |words: &str| {
+        format!(
+            "(() => {{ const filter = document.querySelector('input[type=search]'); filter.value = '{words}'; \
+             filter.dispatchEvent(new Event('input')); \
+             return [...document.querySelectorAll('tbody tr')].filter((row) => !row.hidden).map((row) => row.cells[0].textContent); }})()"
+        )
+    };
+    assert_eq!(browser.eval(&filter("EVEN run")), serde_json::json!(["run 0", "run 2", "run 4", "run 6"]));
+    assert_eq!(browser.eval(&filter("script 3")), serde_json::json!(["run 3"]));
+    assert_eq!(browser.eval(&filter("none")), serde_json::json!([]));
+    assert_eq!(browser.eval(&filter("")).as_array().unwrap().len(), 8);
+    browser.keep_screenshot("table");
     assert_eq!(browser.requests.len(), 1, "the page alone: {:?}", browser.requests);
 }

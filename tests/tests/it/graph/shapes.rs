@@ -4,16 +4,17 @@ use arrakis_core::{Axis, Grid, Part, PlotSpec, Ranking, Series, Stack};
 use arrakis_graph::{Backend as _, Html, Png, Svg as SvgBackend, kinds, plot_parts};
 use tch::Tensor;
 
+use super::feature::feature;
 use super::svg::{Image, Svg};
 use super::{STYLE, grid, stack};
 
-fn svg(kind: &str, parts: &[Part]) -> Svg {
+pub(super) fn svg(kind: &str, parts: &[Part]) -> Svg {
     let parts: Vec<(&str, &Part)> = parts.iter().map(|part| ("part", part)).collect();
     let picture = plot_parts(&PlotSpec::new(kind), &parts).unwrap();
     Svg::of(&String::from_utf8(SvgBackend.render(picture.as_ref(), &STYLE).unwrap()).unwrap())
 }
 
-fn refusal(kind: &str, parts: &[Part]) -> String {
+pub(super) fn refusal(kind: &str, parts: &[Part]) -> String {
     let parts: Vec<(&str, &Part)> = parts.iter().map(|part| ("part", part)).collect();
     plot_parts(&PlotSpec::new(kind), &parts).err().unwrap().to_string()
 }
@@ -66,6 +67,7 @@ fn shown_by(kind: &str) -> Vec<Part> {
         "intervals" | "scatter" => vec![intervals()],
         "composition" => vec![composition()],
         "difference" => vec![heads(), heads()],
+        "feature" => feature(),
         kind => panic!("no parts for `{kind}`"),
     }
 }
@@ -95,6 +97,55 @@ fn a_picture_of_each_kind_is_made_of_what_it_was() {
         .map(|kind| format!("{}: {}", kind.name(), svg(kind.name(), &shown_by(kind.name())).outline()))
         .collect();
     insta::assert_snapshot!(outlines.join("\n\n"));
+}
+
+#[test]
+fn a_lens_may_be_coloured_by_another_grid_of_its_cells() {
+    let mut entropy = grid(2, 2, vec![4.0, 3.0, 2.0, 1.0]);
+    entropy.value = "nats".into();
+    let [own, other] = [svg("logit_lens", &[lens()]), svg("logit_lens", &[lens(), entropy.clone().into()])];
+    assert!(other.has("&lt;i&gt;") && other.has("nats") && !own.has("nats"));
+    let fills = |picture: &Svg| picture.cells().into_iter().map(|cell| cell.fill).collect::<Vec<_>>();
+    assert_eq!((&*fills(&own)[3], &*fills(&other)[3], &*fills(&other)[0]), ("#FDE725", "#440154", "#FDE725"));
+    let several = svg("logit_lens", &[lens(), entropy.clone().into(), entropy.into()]);
+    assert_eq!(fills(&several), fills(&own), "of several others none is meant");
+}
+
+#[test]
+fn a_histogram_counts_every_number() {
+    let values: Vec<f64> = [vec![0.0; 30], vec![10.0; 10], vec![f64::NAN, f64::INFINITY]].concat();
+    let picture = svg("histogram", &[grid(6, 7, values).into()]);
+    let bars: Vec<_> = picture.rects.iter().filter(|rect| rect.fill == "#0072B2").collect();
+    let [zeros, tens] = bars.as_slice() else { panic!("{} bars", bars.len()) };
+    assert!((zeros.height / tens.height - 3.0).abs() < 0.05 && zeros.x < tens.x, "30 and 10");
+    assert!(picture.has("left out: 1 × NaN") && picture.has("left out: 1 × ∞"));
+}
+
+#[test]
+fn dots_lie_where_their_pairs_say() {
+    let columns = Axis::new("number", ["along", "up"]);
+    let values = vec![0.0, 0.0, 1.0, 4.0, 2.0, 2.0, f64::NAN, 1.0];
+    let part = Grid::new("Pairs", "v", Axis::new("head", ["a", "b", "c", "d"]), columns, values).unwrap();
+    let picture = svg("scatter", &[part.into()]);
+    assert_eq!(picture.disks, 3, "one pair has no place");
+    let number = |line: &str, name: &str| {
+        let rest = line.split_once(&format!(" {name}=\"")).unwrap().1;
+        rest.split_once('"').unwrap().0.parse::<f64>().unwrap()
+    };
+    let dots = picture.text.lines().filter(|line| line.starts_with("<circle"));
+    let dots: Vec<(f64, f64)> = dots.map(|line| (number(line, "cx"), number(line, "cy"))).collect();
+    let along = (dots[1].0 - dots[0].0, dots[2].0 - dots[0].0);
+    let up = (dots[0].1 - dots[1].1, dots[0].1 - dots[2].1);
+    assert!((along.1 / along.0 - 2.0).abs() < 0.01 && (up.0 / up.1 - 2.0).abs() < 0.01, "{dots:?}");
+    assert!(picture.has("along") && picture.has("up") && picture.has("b"));
+}
+
+#[test]
+fn a_profile_says_what_share_each_part_has() {
+    let picture = svg("profile", &[Ranking::new("Time", "ms", [("norm", 1.0), ("mlp", 3.0)]).into()]);
+    let bars: Vec<_> = picture.rects.iter().filter(|rect| rect.height == 13.0).collect();
+    assert!((bars[0].width / bars[1].width - 3.0).abs() < 0.05 && bars[0].y < bars[1].y, "the longest comes first");
+    assert!(picture.has("mlp (75%)") && picture.has("norm (25%)"));
 }
 
 #[test]

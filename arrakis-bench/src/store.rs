@@ -88,6 +88,20 @@ pub(crate) fn free(object: &Path, file: &Path) -> Result<()> {
     if last { fs::remove_file(object).map_err(Error::file("remove", object)) } else { Ok(()) }
 }
 
+/// Gives a file bytes of its own, so that it no longer counts among those that share an object; the store is held meanwhile.
+pub(crate) fn part(file: &Path) -> std::io::Result<()> {
+    if fs::symlink_metadata(file)?.nlink() == 1 {
+        return Ok(());
+    }
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let copy = file.with_file_name(format!(".own-{name}"));
+    let parted = fs::copy(file, &copy).and_then(|_| fs::rename(&copy, file));
+    if parted.is_err() {
+        let _ = fs::remove_file(&copy);
+    }
+    parted
+}
+
 /// Puts a link to an object in the place of an equal file.
 fn adopt(object: &Path, file: &Path) -> std::io::Result<()> {
     if same(&fs::symlink_metadata(object)?, &fs::symlink_metadata(file)?) {

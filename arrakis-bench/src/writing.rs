@@ -8,7 +8,7 @@ use arrakis_core::{Answer, Draw};
 use serde_json::Value;
 
 use crate::journal::{self, Event, JOURNAL};
-use crate::store::{Store, free};
+use crate::store::{Store, free, part};
 use crate::{Error, FileRecord, Metric, Record, Result, Status, edit, replace, seal};
 
 /// The file of a run's record.
@@ -89,7 +89,11 @@ impl Writing {
     pub(crate) fn free(&self, name: &str, before: &FileRecord) {
         let (object, path) = (self.store.object(&before.digest), self.folder.join(name));
         // What stays costs room and nothing else, and is found by `fsck`.
-        let _ = self.store.exclusive().and_then(|_hold| free(&object, &path));
+        let _ = self.store.exclusive().and_then(|_hold| {
+            free(&object, &path)?;
+            // Of several that are about to drop the same content, the last must see that it is.
+            part(&path).map_err(Error::file("write", &path))
+        });
     }
 
     /// Draws an answer, and gives the names of the pictures, which lie in the folder, those apart whose name is `taken`.

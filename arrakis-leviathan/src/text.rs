@@ -1,7 +1,7 @@
 //! A text to learn from: its tokens, the first nine tenths to train on and the rest to be judged by.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrakis_core::Stream;
@@ -21,6 +21,8 @@ pub struct Text {
     pub(crate) training: Vec<i64>,
     /// Token ids to be judged by.
     pub(crate) validation: Vec<i64>,
+    /// The file that it was read from.
+    pub(crate) file: Option<PathBuf>,
     /// Characters to a token in the validation part: what turns a loss for each token into one for each character.
     pub characters_per_token: f64,
 }
@@ -31,7 +33,7 @@ impl Text {
     /// # Errors
     /// A file that cannot be read, is not UTF-8, or is too short.
     pub fn read(path: &Path, cut: Cut) -> Result<Self> {
-        Self::of(path, &read(path)?, cut)
+        Ok(Self { file: Some(path.to_owned()), ..Self::of(path, &read(path)?, cut)? })
     }
 
     /// Reads a text file into the tokens of a vocabulary.
@@ -40,7 +42,7 @@ impl Text {
     /// As in [`read`](Self::read), and characters that the vocabulary does not have.
     pub fn read_as(path: &Path, vocabulary: Arc<Vocabulary>) -> Result<Self> {
         let text = read(path)?;
-        Self::encoded(&text, split(path, &text)?, vocabulary)
+        Ok(Self { file: Some(path.to_owned()), ..Self::encoded(&text, split(path, &text)?, vocabulary)? })
     }
 
     /// The text itself; `path` stands for it in errors.
@@ -61,6 +63,7 @@ impl Text {
                 .to_hex()
                 .to_string(),
             training: vocabulary.encode(training)?,
+            file: None,
             characters_per_token: judged.chars().count() as f64 / validation.len().max(1) as f64,
             validation,
             vocabulary,

@@ -158,6 +158,7 @@ impl<'a> Trainer<'a> {
         let subject = Subject::experiment("leviathan.train", self.claimed()).owner(OWNER);
         let seeds = self.training.seeds.clone();
         let asked = bench.conduct(&subject, |bench| {
+            self.text.file.as_deref().map_or(Ok(()), |file| bench.reads(file))?;
             let told = |line: &Line| Ok(record(bench, &seeds, line)?);
             let trained = self.run_told(folder, bench.listener(), told)?;
             bench.result(&trained)?;

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The training step of `arrakis leviathan train` in Python's torch: the same model, the same optimiser, tokens per second.
 
-Needs torch==2.11.0. Compare with `cargo bench -p arrakis-leviathan --bench steps`, on the same machine with the same threads:
+Needs torch==2.11.0. Compare with `cargo bench -p arrakis --bench steps`, on the same machine with the same threads:
 
     python scripts/peers/leviathan.py --text FILE --mixer attention --threads 2 --steps 100
-    OMP_NUM_THREADS=2 cargo bench -p arrakis-leviathan --bench steps
+    OMP_NUM_THREADS=2 cargo bench -p arrakis --bench steps
 
 `--mixer separable:4` and `diagonal:4` run Leviathan's forms, written plainly. Sizes are those of `train`'s defaults (49,904 parameters).
 """

@@ -1,6 +1,6 @@
 //! Training steps of every mixer beside attention's, in turn, so that a drifting machine cancels out; and their memory.
 //!
-//! `cargo bench -p arrakis-leviathan --bench steps` prints the median time of a step of 8 windows of 512 characters (2
+//! `cargo bench -p arrakis --bench steps` prints the median time of a step of 8 windows of 512 characters (2
 //! layers, 2 heads, at most 50,000 parameters) with `OMP_NUM_THREADS` threads, the median of the ratios to the step of
 //! attention beside it, and the peak memory of a process that only trains that model. `scripts/peers/leviathan.py` takes
 //! the same steps in Python's torch.
@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use arrakis_core::Stream;
-use arrakis_leviathan::{Config, Cut, FeedForward, Mixer, Positions, Text, Trainer, Training};
+use arrakis::core::Stream;
+use arrakis::leviathan::{Config, Cut, FeedForward, Mixer, Positions, Text, Trainer, Training};
 
 /// The variable that names the model of a child process.
 const CASE: &str = "ARRAKIS_BENCH_CASE";
@@ -29,6 +29,8 @@ const MODELS: &[&str] = &[
 const ROUNDS: usize = 25;
 
 fn main() {
+    // As the command does, before the first big block.
+    arrakis::process::keep_big_blocks();
     let text = text();
     if let Ok(name) = std::env::var(CASE) {
         let mut trainer = trainer(&name, &text);

@@ -3,6 +3,7 @@
 mod adamw;
 mod checkpoint;
 pub mod compare;
+mod conduct;
 mod config;
 mod error;
 mod evaluation;

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrakis_bench::{Bench, Subject};
 use arrakis_core::{Error as CoreError, Host};
 use arrakis_models::LoadOptions;
 use serde::Serialize;
@@ -21,16 +20,13 @@ use crate::text::Text;
 use crate::training::Training;
 use crate::{Config, Error, Leviathan, Result};
 
-/// Whose runs trainings are.
-pub(crate) const OWNER: &str = concat!("arrakis-leviathan ", env!("CARGO_PKG_VERSION"));
-
 /// A training of a stack of models, one for each seed, at some step.
 #[derive(Debug)]
 pub struct Trainer<'a> {
     config: Config,
-    training: Training,
+    pub(crate) training: Training,
     kind: Kind,
-    text: &'a Text,
+    pub(crate) text: &'a Text,
     layout: Arc<Layout>,
     groups: Vec<Group>,
     /// All numbers of all models (`[stack, count]`), which the networks of the groups share.
@@ -148,27 +144,8 @@ impl<'a> Trainer<'a> {
         self.run_told(folder, host, |_| Ok(()))
     }
 
-    /// The same as a run `leviathan.train` of a bench, whose host may cancel it: model, training and text are the run's
-    /// parameters, losses its metrics, and what the training came to its result. Where it goes on from an earlier run,
-    /// that one's losses are its metrics too.
-    ///
-    /// # Errors
-    /// Those of [`run`](Self::run), and those of a log.
-    pub fn conduct(&mut self, bench: &Bench<'_>, folder: &Folder) -> Result<Trained> {
-        let subject = Subject::experiment("leviathan.train", self.claimed()).owner(OWNER);
-        let seeds = self.training.seeds.clone();
-        let asked = bench.conduct(&subject, |bench| {
-            self.text.file.as_deref().map_or(Ok(()), |file| bench.reads(file))?;
-            let told = |line: &Line| Ok(record(bench, &seeds, line)?);
-            let trained = self.run_told(folder, bench.listener(), told)?;
-            bench.result(&trained)?;
-            Ok(trained)
-        });
-        Ok(asked?.answer)
-    }
-
     /// Everything that the weights depend on.
-    fn claimed(&self) -> Value {
+    pub(crate) fn claimed(&self) -> Value {
         json!({
             "model": self.config,
             "training": self.training,
@@ -180,7 +157,8 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn run_told(
+    /// [`run`](Self::run), with a word for each evaluation, those of an earlier run first.
+    pub(crate) fn run_told(
         &mut self,
         folder: &Folder,
         host: &dyn Host,
@@ -337,13 +315,4 @@ impl<'a> Trainer<'a> {
         let parameters = Parameters::of(Arc::clone(&self.layout), flat)?;
         Ok(Leviathan::of(&self.config, parameters, Some(Arc::clone(&self.text.vocabulary))))
     }
-}
-
-/// The losses of an evaluation as metrics of the run at work.
-fn record(bench: &Bench<'_>, seeds: &[u64], line: &Line) -> Result<(), arrakis_bench::Error> {
-    for (seed, (trained, judged)) in seeds.iter().zip(line.training_nats.iter().zip(&line.validation_nats)) {
-        bench.metric(format!("training nats, seed {seed}"), line.step, *trained)?;
-        bench.metric(format!("validation nats, seed {seed}"), line.step, *judged)?;
-    }
-    bench.metric("seconds", line.step, line.seconds)
 }

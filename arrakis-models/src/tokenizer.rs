@@ -148,8 +148,16 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode_fast(text, special);
-        let encoding = encoding.map_err(|e| Error::Tokenizer { path: self.path.clone(), what: e.to_string() })?;
+        let encoding = self.inner.encode_fast(text, special).map_err(|error| {
+            let alone = |letter: &char| self.inner.encode_fast(letter.to_string(), false).is_err();
+            let what = match text.chars().find(alone) {
+                Some(letter) => {
+                    format!("it has no token for {letter:?} of the text, and none for what is unknown; leave it out")
+                }
+                None => error.to_string(),
+            };
+            Error::Tokenizer { path: self.path.clone(), what }
+        })?;
         Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
     }
 

@@ -143,6 +143,8 @@ fn models_ship_with_the_command() {
     let scores = &heads["answer"]["induction"]["grid"]["values"];
     assert!(scores.as_array().unwrap().iter().any(|score| score.as_f64().unwrap() > 0.8), "{scores}");
     let log = tempfile::tempdir().unwrap();
+    let ended = arrakis(log.path(), &["generate", "--model", "builtin:induction", "--prompt", "the Nile"]);
+    assert!(ended.status == 1 && ended.err.contains("no token for ' ' of the text"), "{}", ended.err);
     let ended = arrakis(log.path(), &["model", "builtin:whale"]);
     assert!(
         ended.status == 1 && ended.err.contains("`builtin:leviathan`, `builtin:transformer`, `builtin:induction`"),

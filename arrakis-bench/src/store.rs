@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::environment::digest_of_file;
-use crate::{Error, FileRecord, Result, seal};
+use crate::{Error, FileRecord, Result, replace, seal};
 
 /// The file whose lock says who may free objects.
 pub(crate) const LOCK: &str = ".lock";
@@ -89,17 +89,11 @@ pub(crate) fn free(object: &Path, file: &Path) -> Result<()> {
 }
 
 /// Gives a file bytes of its own, so that it no longer counts among those that share an object; the store is held meanwhile.
-pub(crate) fn part(file: &Path) -> std::io::Result<()> {
-    if fs::symlink_metadata(file)?.nlink() == 1 {
-        return Ok(());
+pub(crate) fn part(file: &Path) -> Result<()> {
+    if fs::symlink_metadata(file).is_ok_and(|found| found.nlink() > 1) {
+        replace(file, |copy| fs::copy(file, copy).map(drop).map_err(Error::file("write", file)))?;
     }
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let copy = file.with_file_name(format!(".own-{name}"));
-    let parted = fs::copy(file, &copy).and_then(|_| fs::rename(&copy, file));
-    if parted.is_err() {
-        let _ = fs::remove_file(&copy);
-    }
-    parted
+    Ok(())
 }
 
 /// Puts a link to an object in the place of an equal file.

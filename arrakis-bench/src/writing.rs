@@ -92,7 +92,7 @@ impl Writing {
         let _ = self.store.exclusive().and_then(|_hold| {
             free(&object, &path)?;
             // Of several that are about to drop the same content, the last must see that it is.
-            part(&path).map_err(Error::file("write", &path))
+            part(&path)
         });
     }
 

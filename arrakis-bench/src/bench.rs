@@ -33,6 +33,7 @@ pub struct Bench<'a> {
     pub(crate) draw: Option<&'a dyn Draw>,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) reuse: bool,
+    pub(crate) rerun: bool,
     /// The run that runs of this bench are parts of, if another bench conducts it.
     pub(crate) parent: Option<String>,
     /// The run at work.
@@ -74,6 +75,7 @@ impl<'a> Bench<'a> {
             draw: None,
             memory_limit: None,
             reuse: false,
+            rerun: false,
             parent: None,
             running: None,
         }
@@ -149,6 +151,12 @@ impl<'a> Bench<'a> {
     pub fn part_of(mut self, run: impl Into<String>) -> Self {
         self.parent = Some(run.into());
         self
+    }
+
+    /// Whether a run is done again ([`rerun`](Self::rerun)): work that else goes on where an earlier run stood begins anew then.
+    #[must_use]
+    pub const fn is_rerun(&self) -> bool {
+        self.rerun
     }
 
     /// The model.

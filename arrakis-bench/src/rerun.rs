@@ -79,7 +79,7 @@ impl Bench<'_> {
         crate::plugin::since(before)?.iter().for_each(|words| self.listener().log(words));
         let experiment = before.experiment()?;
         let mut bench = self.clone().seed(before.seed).reuse(false);
-        bench.memory_limit = before.memory_limit;
+        (bench.memory_limit, bench.rerun) = (before.memory_limit, true);
         let _threads = Threads::set(before.environment.threads);
         let parameters = before.parameters.clone();
         match (before.what, experiment) {

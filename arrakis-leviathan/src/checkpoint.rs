@@ -4,13 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrakis_bench::{read_tensors, write_tensors};
+use arrakis_models::LoadOptions;
+use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use crate::leviathan::write_text;
+use crate::leviathan::{Leviathan, write_text};
 use crate::trainer::Trainer;
 use crate::training::Training;
-use crate::{Error, Result};
+use crate::{Config, Error, Result};
 
 /// What is trained in a folder.
 const RUN: &str = "training.json";
@@ -41,6 +43,24 @@ impl Folder {
         if training.seeds.len() == 1 { self.0.join("model") } else { self.0.join(format!("seed-{seed}")) }
     }
 
+    /// The model of the first seed as the training in a folder began with it: what trained models are held against.
+    ///
+    /// # Errors
+    /// A folder in which nothing was trained.
+    pub fn untrained(path: &Path, options: &LoadOptions) -> Result<Leviathan> {
+        #[derive(Deserialize)]
+        struct Claim {
+            model: Config,
+            training: Training,
+        }
+        let path = path.join(RUN);
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        let claim: Claim = serde_json::from_str(&text)
+            .map_err(|error| Error::Damaged { path: path.clone(), why: error.to_string() })?;
+        claim.training.check()?;
+        Leviathan::new(&claim.model, claim.training.seeds[0])?.to(options)
+    }
+
     /// Says what is trained here, or finds that it is the same as before.
     pub(crate) fn claim(&self, asked: &Value) -> Result<()> {
         let path = self.0.join(RUN);
@@ -59,7 +79,9 @@ impl Folder {
     /// Writes where a training stands, whole or not at all.
     pub(crate) fn store(&self, trainer: &Trainer<'_>) -> Result<()> {
         let standing = &trainer.standing;
-        let whole = Tensor::f_from_slice(&[standing.step as i64, standing.stale as i64])?;
+        let whole: Vec<i64> =
+            [&[standing.step], &standing.stale[..]].concat().iter().map(|count| *count as i64).collect();
+        let whole = Tensor::f_from_slice(&whole)?;
         let real = Tensor::f_from_slice(&[&[standing.seconds], &standing.best_losses[..]].concat())?;
         let named = [
             ("weights", &trainer.flat),
@@ -93,7 +115,7 @@ impl Folder {
         let like = |name| find(name, &size, kind);
         let (weights, best) = (like("weights")?, like("best")?);
         let (first, second) = (like("first")?, like("second")?);
-        let counts: Vec<i64> = Vec::try_from(find("counts", &[2], Kind::Int64)?)?;
+        let counts: Vec<i64> = Vec::try_from(find("counts", &[size[0] + 1], Kind::Int64)?)?;
         let numbers: Vec<f64> = Vec::try_from(find("numbers", &[size[0] + 1], Kind::Double)?)?;
         let _off = tch::no_grad_guard();
         // In place, because the parts of the network share this memory.
@@ -101,7 +123,8 @@ impl Folder {
         trainer.optimiser.first.f_copy_(&first)?;
         trainer.optimiser.second.f_copy_(&second)?;
         trainer.standing.best.f_copy_(&best)?;
-        (trainer.standing.step, trainer.standing.stale) = (counts[0] as u64, counts[1] as u64);
+        trainer.standing.step = counts[0] as u64;
+        trainer.standing.stale = counts[1..].iter().map(|count| *count as u64).collect();
         trainer.standing.seconds = numbers[0];
         trainer.standing.best_losses = numbers[1..].to_vec();
         Ok(())

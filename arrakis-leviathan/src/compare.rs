@@ -1,17 +1,18 @@
 //! Several models trained on the same text with the same seeds, and what tells them apart.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use arrakis_bench::Bench;
 use arrakis_core::{Axis, Grid, Series};
-use arrakis_models::LoadOptions;
 
-use crate::checkpoint::Folder;
 use crate::metrics::{self, Line};
 use crate::text::Text;
+use crate::train::leviathan_train;
 use crate::trainer::{Trained, Trainer};
 use crate::training::Training;
-use crate::{Config, Error, Result};
+use crate::vocabulary::Cut;
+use crate::{Config, Error, Precision, Result};
 
 /// One of the models compared, and how it is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,15 +44,15 @@ impl Outcome {
     }
 }
 
-/// Trains every contestant in a folder of its own below `folder` and as a run of `bench`, or goes on where an earlier run
-/// stood; those that are done already are only judged again. `options` say on what device and in what kind passes are computed.
+/// Trains every contestant in a folder of its own below `folder` and as a run of `bench`, on the device of its model, or goes
+/// on where an earlier run stood; those that are done already are only judged again.
 ///
 /// # Errors
 /// Contestants with other seeds than the first or the same name, and the errors of a training.
 pub fn compare(
     contestants: &[Contestant],
-    (text, path): (&Text, &Path),
-    options: &LoadOptions,
+    (text, cut): (&Path, Cut),
+    precision: Precision,
     folder: &Path,
     bench: &Bench<'_>,
 ) -> Result<Vec<Outcome>> {
@@ -67,22 +68,28 @@ pub fn compare(
         }
     }
     // Everything is checked before the first hour is spent.
-    let trainers = contestants
-        .iter()
-        .map(|contestant| Trainer::on(&contestant.config, &contestant.training, (text, path), options))
-        .collect::<Result<Vec<Trainer<'_>>>>()?;
+    let words = Text::read(text, cut)?;
+    for Contestant { config, training, .. } in contestants {
+        Trainer::new(config, training, &words, text)?;
+    }
     let mut outcomes = Vec::new();
-    for (contestant, mut trainer) in contestants.iter().zip(trainers) {
+    for contestant in contestants {
         bench.listener().log(&format!("{}: {} parameters", contestant.name, contestant.config.parameters()));
-        let folder = Folder::open(folder.join(folder_name(&contestant.name)))?;
-        let trained = trainer.conduct(bench, &folder)?;
-        outcomes.push(Outcome { name: contestant.name.clone(), trained, lines: metrics::read(folder.path())? });
+        let folder = contestant.folder(folder);
+        let Contestant { config, training, .. } = contestant;
+        let trained = leviathan_train(bench, text, cut, config, training, precision, Some(folder.clone()))?;
+        outcomes.push(Outcome { name: contestant.name.clone(), trained, lines: metrics::read(&folder)? });
     }
     Ok(outcomes)
 }
 
-fn folder_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
+impl Contestant {
+    /// The folder that it is trained in, below that of a comparison.
+    #[must_use]
+    pub fn folder(&self, below: &Path) -> PathBuf {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        below.join(self.name.chars().map(plain).collect::<String>())
+    }
 }
 
 /// The same contestants with as many steps as take each as long as the first one's training took, by the steps measured.
@@ -103,14 +110,15 @@ pub fn at_equal_time(contestants: &[Contestant], outcomes: &[Outcome]) -> Vec<Co
 
 /// The validation loss of each contestant as it was trained, a line for each seed: nats over steps.
 ///
-/// # Errors
-/// Contestants that were evaluated at other steps than the first.
+/// NaN where one was not evaluated and another was.
 pub fn curves(outcomes: &[Outcome]) -> Result<Series> {
-    let steps = outcomes.first().map(|first| first.lines.iter().map(|line| line.step).collect::<Vec<u64>>());
-    let axis = Axis::new("step", steps.unwrap_or_default().iter().map(ToString::to_string));
+    let steps: BTreeSet<u64> = outcomes.iter().flat_map(|outcome| outcome.lines.iter().map(|line| line.step)).collect();
+    let axis = Axis::new("step", steps.iter().map(ToString::to_string));
     let lines = outcomes.iter().flat_map(|outcome| {
         outcome.trained.seeds.iter().enumerate().map(|(place, seed)| {
-            let losses = outcome.lines.iter().map(|line| line.validation_nats.get(place).copied().unwrap_or(f64::NAN));
+            let known: BTreeMap<u64, f64> =
+                outcome.lines.iter().filter_map(|line| Some((line.step, *line.validation_nats.get(place)?))).collect();
+            let losses = steps.iter().map(|step| known.get(step).copied().unwrap_or(f64::NAN));
             (format!("{}, seed {seed}", outcome.name), losses.collect::<Vec<f64>>())
         })
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrakis_core::{Dims, NormKind, Residual};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Layout, Result};
@@ -14,7 +15,7 @@ pub const FAMILY: &str = "leviathan";
 const GREATEST: usize = 1 << 24;
 
 /// A language model's mathematics, without its weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Blocks.
@@ -38,7 +39,7 @@ pub struct Config {
 }
 
 /// How positions enter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
     /// A learned vector for each position, added to the embedding.
@@ -61,7 +62,7 @@ impl Positions {
 }
 
 /// How a position gathers what others hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mixer {
     /// Scaled dot-product attention (Vaswani et al. 2017).
@@ -84,7 +85,7 @@ pub enum Mixer {
 }
 
 /// The form of a head's lag matrix `A` (`[window, window]`): how query lag and key lag are weighed together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Lags {
     /// `A = diag(a)`: both signals lag alike, so the two histories are matched.
@@ -96,7 +97,7 @@ pub enum Lags {
 }
 
 /// What each position makes of what it gathered.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedForward {
     /// `gelu(x W_in + b_in) W_out + b_out`.

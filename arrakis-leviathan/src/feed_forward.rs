@@ -29,9 +29,15 @@ fn dense(x: &Tensor, reader: &Reader<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
 }
 
 /// How much each expert counts: the softmax of the best `top_k` scores, 0 for the others: `[batch, pos, expert]`.
+///
+/// One expert alone counts by its part of the softmax over all (Fedus et al. 2022); its softmax over itself is 1 whatever the
+/// scores are, so that nothing would be learned of them.
 pub(crate) fn routes(scores: &Tensor, top_k: i64) -> Result<Tensor> {
     let (best, which) = scores.f_topk(top_k, -1, true, true)?;
-    let weights = best.f_softmax(-1, None::<Kind>)?;
+    let weights = match top_k {
+        1 => scores.f_softmax(-1, None::<Kind>)?.f_gather(-1, &which, false)?,
+        _ => best.f_softmax(-1, None::<Kind>)?,
+    };
     Ok(scores.f_zeros_like()?.f_scatter(-1, &which, &weights)?)
 }
 

@@ -34,6 +34,14 @@ impl Leviathan {
         Ok(Self::of(config, Parameters::new(config, &[seed])?, None))
     }
 
+    /// The same model on a device, in single or double precision.
+    pub fn to(&self, options: &LoadOptions) -> Result<Self> {
+        let flat =
+            self.network.parameters.flat.f_detach_copy()?.f_to_device(options.device)?.f_to_kind(options.kind)?;
+        let parameters = Parameters::of(Arc::clone(&self.network.parameters.layout), flat)?;
+        Ok(Self::of(&self.network.config, parameters, self.vocabulary.clone()))
+    }
+
     pub(crate) fn of(config: &Config, parameters: Parameters, vocabulary: Option<Arc<Vocabulary>>) -> Self {
         let network = Network::new(config.clone(), parameters);
         Self { points: sites::points(config), network, vocabulary, digest: OnceLock::new() }

@@ -37,14 +37,15 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the file of a folder at a step; lines of later steps, which an interrupted run left, are taken out.
-    pub(crate) fn open(folder: &Path, step: u64) -> Result<Self> {
+    /// Opens the file of a folder at a step, and gives its lines; those of later steps, which an interrupted run left, are
+    /// taken out.
+    pub(crate) fn open(folder: &Path, step: u64) -> Result<(Self, Vec<Line>)> {
         let path = folder.join(FILE);
         let kept: Vec<Line> = read(folder)?.into_iter().filter(|line| line.step <= step).collect();
         let lines = kept.iter().map(|line| Ok(serde_json::to_string(line)? + "\n"));
         write_text(&path, &lines.collect::<Result<String>>()?)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(Error::file("write", &path))?;
-        Ok(Self { file, path })
+        Ok((Self { file, path }, kept))
     }
 
     pub(crate) fn write(&mut self, line: &Line) -> Result<()> {

@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use arrakis_bench::hypothesis::{Comparison, Correction, Hypothesis, Samples, Summary};
+use arrakis_bench::hypothesis::{Samples, Summary};
 
 use crate::compare::{Contestant, Outcome};
-use crate::{Mixer, Result};
+use crate::tested::{Tested, tested};
+use crate::training::Training;
+use crate::{Config, Mixer, Result};
 
 /// The report: `timed` are the outcomes at equal time if there are any, `curves` a picture beside the report.
 ///
-/// Differences are paired by seed and tested by Student's t and by flipping signs, the p-values of the t corrected by
-/// Holm over all models of a table. With fewer than two seeds there is nothing to test.
+/// Differences are paired by seed and tested by Student's t and by flipping signs, corrected by Holm over all models of a
+/// table ([`tested`]). With fewer than two seeds there is nothing to test.
 pub fn report(
     contestants: &[Contestant],
     outcomes: &[Outcome],
@@ -19,28 +21,10 @@ pub fn report(
     curves: &Path,
 ) -> Result<String> {
     let mut page = String::from("# Models compared\n\n");
-    if let Some(first) = contestants.first() {
-        let (config, training) = (&first.config, &first.training);
-        let _ = writeln!(
-            page,
-            "{} layers, {} heads, `d_model` {}, context {}, positions {}; {} seeds, batches of {} windows, rate {}, warm-up \
-             {}, decay {}, dropout {}; {} threads. Losses are those of the last tenth of the text, of each model at its \
-             best evaluation.\n",
-            config.n_layers,
-            config.n_heads,
-            config.d_model,
-            config.context,
-            config.positions,
-            training.seeds.len(),
-            training.batch,
-            training.rate,
-            training.warm_up,
-            training.decay,
-            training.dropout,
-            tch::get_num_threads(),
-        );
+    if let Some(Contestant { config, training, .. }) = contestants.first() {
+        setting(&mut page, config, training);
     }
-    page.push_str("## At equal size and steps\n\n");
+    let _ = writeln!(page, "## At equal {}\n", equals(outcomes));
     section(&mut page, outcomes)?;
     let _ = writeln!(page, "![Validation loss while training]({})\n", curves.display());
     if let Some(timed) = timed {
@@ -58,8 +42,47 @@ pub fn report(
     Ok(page)
 }
 
+/// How all models were trained, in words.
+fn setting(page: &mut String, config: &Config, training: &Training) {
+    let ended = training
+        .patience
+        .map_or_else(String::new, |patience| format!(", a model ended by {patience} evaluations without progress"));
+    let _ = writeln!(
+        page,
+        "{} layers, {} heads, `d_model` {}, context {}, positions {} where queries can be rotated; {} seeds, batches of {} \
+         windows, rate {}, warm-up {}, decay {}, dropout {}{ended}; {} threads. Losses are those of the last tenth of the \
+         text, of each model at that of its evaluations, every {} steps, which was best on {} windows of this tenth.\n",
+        config.n_layers,
+        config.n_heads,
+        config.d_model,
+        config.context,
+        config.positions,
+        training.seeds.len(),
+        training.batch,
+        training.rate,
+        training.warm_up,
+        training.decay,
+        training.dropout,
+        tch::get_num_threads(),
+        training.evaluate_every,
+        training.windows,
+    );
+}
+
+/// In what models are equal: sizes are if they are within a fiftieth of the first.
+fn equals(outcomes: &[Outcome]) -> &'static str {
+    let all = |near: &dyn Fn(&Outcome, &Outcome) -> bool| outcomes.iter().all(|outcome| near(outcome, &outcomes[0]));
+    let size = all(&|a, b| a.trained.parameters.abs_diff(b.trained.parameters) * 50 <= b.trained.parameters);
+    match (size, all(&|a, b| a.trained.steps == b.trained.steps)) {
+        (true, true) => "size and steps",
+        (true, false) => "size",
+        (false, true) => "steps",
+        (false, false) => "text and seeds",
+    }
+}
+
 fn section(page: &mut String, outcomes: &[Outcome]) -> Result<()> {
-    let Some((control, others)) = outcomes.split_first() else { return Ok(()) };
+    let Some(control) = outcomes.first() else { return Ok(()) };
     page.push_str("| model | parameters | steps | ms a step | nats per token | bits per character |\n");
     page.push_str("|---|---|---|---|---|---|\n");
     for outcome in outcomes {
@@ -87,48 +110,33 @@ fn section(page: &mut String, outcomes: &[Outcome]) -> Result<()> {
         let _ = writeln!(page, "| {seed} | {} |", numbers.join(" | "));
     }
     page.push('\n');
-    if control.trained.seeds.len() < 2 || others.is_empty() {
-        page.push_str("Too few seeds or models for a test.\n\n");
-        return Ok(());
-    }
-    tests(page, control, others)
+    tests(page, &tested(outcomes)?);
+    Ok(())
 }
 
-fn tests(page: &mut String, control: &Outcome, others: &[Outcome]) -> Result<()> {
-    let hypothesis = Hypothesis::default();
-    let baseline = Samples::new(control.trained.nats.clone())?;
-    let mut found: Vec<(&Outcome, Comparison, Comparison)> = Vec::new();
-    for other in others {
-        let losses = Samples::new(other.trained.nats.clone())?;
-        found.push((other, hypothesis.paired(&baseline, &losses)?, hypothesis.sign_flip(&baseline, &losses)?));
-    }
-    let adjusted = Correction::Holm.adjust(&found.iter().map(|(_, paired, _)| paired.p).collect::<Vec<f64>>())?;
+fn tests(page: &mut String, tested: &[Tested]) {
+    let Some(first) = tested.first() else {
+        page.push_str("Too few seeds or models for a test.\n\n");
+        return;
+    };
     let _ = writeln!(
         page,
-        "| against {} | difference, nats | 95 % interval | p (paired t) | p (Holm) | p (sign flips) |\n|---|---|---|---|---|---|",
-        control.name
+        "| against {} | difference, nats | 95 % interval | p (paired t) | Holm | p (sign flips) | Holm |\n\
+         |---|---|---|---|---|---|---|",
+        first.against
     );
-    for ((other, paired, flipped), holm) in found.iter().zip(&adjusted) {
-        let interval = paired
-            .interval
-            .map_or_else(|| "–".to_owned(), |interval| format!("{:+.4} to {:+.4}", interval.lower, interval.upper));
+    for Tested { model, difference, interval, p_t, p_t_holm, p_flips, p_flips_holm, .. } in tested {
+        let interval = interval.map_or_else(|| "–".to_owned(), |[lower, upper]| format!("{lower:+.4} to {upper:+.4}"));
         let _ = writeln!(
             page,
-            "| {} | {:+.4} | {interval} | {:.2e} | {holm:.2e} | {:.2e} |",
-            other.name, paired.difference, paired.p, flipped.p
+            "| {model} | {difference:+.4} | {interval} | {p_t:.2e} | {p_t_holm:.2e} | {p_flips:.2e} | {p_flips_holm:.2e} |"
         );
     }
     page.push('\n');
-    for ((other, paired, _), holm) in found.iter().zip(&adjusted) {
-        let verdict = match (*holm <= hypothesis.level, paired.difference < 0.0) {
-            (true, true) => "foresees the text better than",
-            (true, false) => "foresees the text worse than",
-            (false, _) => "is not shown to differ from",
-        };
-        let _ = writeln!(page, "- {} {verdict} {}.", other.name, control.name);
+    for Tested { model, against, verdict, .. } in tested {
+        let _ = writeln!(page, "- {model} against {against}: {verdict}.");
     }
     page.push('\n');
-    Ok(())
 }
 
 /// The mean, and the standard deviation where there are several.

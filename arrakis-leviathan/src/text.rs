@@ -1,7 +1,7 @@
 //! A text to learn from: its tokens, the first nine tenths to train on and the rest to be judged by.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrakis_core::Stream;
@@ -21,8 +21,6 @@ pub struct Text {
     pub(crate) training: Vec<i64>,
     /// Token ids to be judged by.
     pub(crate) validation: Vec<i64>,
-    /// The file that it was read from.
-    pub(crate) file: Option<PathBuf>,
     /// Characters to a token in the validation part: what turns a loss for each token into one for each character.
     pub characters_per_token: f64,
 }
@@ -33,7 +31,7 @@ impl Text {
     /// # Errors
     /// A file that cannot be read, is not UTF-8, or is too short.
     pub fn read(path: &Path, cut: Cut) -> Result<Self> {
-        Ok(Self { file: Some(path.to_owned()), ..Self::of(path, &read(path)?, cut)? })
+        Self::of(path, &read(path)?, cut)
     }
 
     /// Reads a text file into the tokens of a vocabulary.
@@ -42,7 +40,7 @@ impl Text {
     /// As in [`read`](Self::read), and characters that the vocabulary does not have.
     pub fn read_as(path: &Path, vocabulary: Arc<Vocabulary>) -> Result<Self> {
         let text = read(path)?;
-        Ok(Self { file: Some(path.to_owned()), ..Self::encoded(&text, split(path, &text)?, vocabulary)? })
+        Self::encoded(&text, split(path, &text)?, vocabulary)
     }
 
     /// The text itself; `path` stands for it in errors.
@@ -63,7 +61,6 @@ impl Text {
                 .to_hex()
                 .to_string(),
             training: vocabulary.encode(training)?,
-            file: None,
             characters_per_token: judged.chars().count() as f64 / validation.len().max(1) as f64,
             validation,
             vocabulary,

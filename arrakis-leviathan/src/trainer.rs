@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrakis_core::{Error as CoreError, Host};
+use arrakis_core::{Error as CoreError, Host, Model as _};
 use arrakis_models::LoadOptions;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,8 +14,9 @@ use crate::adamw::AdamW;
 use crate::checkpoint::Folder;
 use crate::group::{Group, numbers};
 use crate::layout::Layout;
-use crate::metrics::{self, Line, Metrics};
+use crate::metrics::{Line, Metrics};
 use crate::parameters::Parameters;
+use crate::precision::Precision;
 use crate::text::Text;
 use crate::training::Training;
 use crate::{Config, Error, Leviathan, Result};
@@ -46,8 +47,8 @@ pub(crate) struct Standing {
     pub(crate) best: Tensor,
     /// Its loss then, in nats for each token.
     pub(crate) best_losses: Vec<f64>,
-    /// Evaluations since any model became better.
-    pub(crate) stale: u64,
+    /// Evaluations since each model became better.
+    pub(crate) stale: Vec<u64>,
 }
 
 /// What a training came to, for each seed.
@@ -57,7 +58,8 @@ pub struct Trained {
     pub seeds: Vec<u64>,
     /// Steps done.
     pub steps: u64,
-    /// Seconds spent in them, evaluations left out.
+    /// Seconds spent in them, evaluations left out; no part of the JSON, which is that of any run of this training.
+    #[serde(skip)]
     pub seconds: f64,
     /// The loss over the whole validation part of each model when it was best, in nats for each token.
     pub nats: Vec<f64>,
@@ -65,6 +67,8 @@ pub struct Trained {
     pub bits_per_character: Vec<f64>,
     /// The parameters of one model.
     pub parameters: u64,
+    /// The digests of these models, by which the log knows what is asked of them.
+    pub models: Vec<String>,
 }
 
 impl<'a> Trainer<'a> {
@@ -73,8 +77,7 @@ impl<'a> Trainer<'a> {
         Self::on(config, training, (text, path), &LoadOptions::default())
     }
 
-    /// The same on a device, passes computed in a kind: single or double precision, or bfloat16, in which weights, their
-    /// gradients and the losses stay single.
+    /// The same on a device, passes computed in the kind of a [`Precision`].
     pub fn on(
         config: &Config,
         training: &Training,
@@ -88,23 +91,17 @@ impl<'a> Trainer<'a> {
             let why = format!("it is {} and the text has {} tokens", config.vocab, text.vocabulary.len());
             return Err(Error::config("vocab", why));
         }
-        let master = match kind {
-            Kind::Float | Kind::BFloat16 => Kind::Float,
-            Kind::Double => Kind::Double,
-            other => {
-                let why = format!("{other:?} loses small gradients; train in float32, float64 or bfloat16");
-                return Err(Error::config("dtype", why));
-            }
-        };
+        let precision = Precision::of(kind)?;
         let parameters = Parameters::new(config, &training.seeds)?;
-        let (layout, flat) = (parameters.layout, parameters.flat.f_to_device(device)?.f_to_kind(master)?);
+        let (layout, flat) =
+            (parameters.layout, parameters.flat.f_to_device(device)?.f_to_kind(precision.of_weights())?);
         let optimiser = AdamW::new(&layout, &flat)?;
         let standing = Standing {
             step: 0,
             seconds: 0.0,
             best: flat.f_detach_copy()?,
             best_losses: vec![f64::INFINITY; training.seeds.len()],
-            stale: 0,
+            stale: vec![0; training.seeds.len()],
         };
         // On the CPU, what one model keeps for its backward pass fills the caches, so that several at once are slower
         // than one after the other; other devices want as much as they can get.
@@ -166,8 +163,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<Trained> {
         folder.claim(&self.claimed())?;
         folder.restore(self)?;
-        let mut metrics = Metrics::open(folder.path(), self.standing.step)?;
-        metrics::read(folder.path())?.iter().try_for_each(&mut tell)?;
+        let (mut metrics, earlier) = Metrics::open(folder.path(), self.standing.step)?;
+        earlier.iter().try_for_each(&mut tell)?;
         while self.standing.step < self.training.steps && !self.has_stalled() {
             if host.cancelled() {
                 self.keep(folder)?;
@@ -204,8 +201,14 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Whether every model has ended by its own evaluations.
     fn has_stalled(&self) -> bool {
-        self.training.patience.is_some_and(|patience| self.standing.stale >= patience)
+        (0..self.training.seeds.len()).all(|place| self.has_ended(place))
+    }
+
+    /// Whether a model was no better for so long that what others still learn is none of its own.
+    fn has_ended(&self, place: usize) -> bool {
+        self.training.patience.is_some_and(|patience| self.standing.stale[place] >= patience)
     }
 
     /// One step; gives the loss of each model before it, in nats for each token.
@@ -249,15 +252,17 @@ impl<'a> Trainer<'a> {
     fn judge(&mut self) -> Result<Vec<f64>> {
         let starts = self.text.judged(Some(self.training.windows), self.config.context);
         let judged = self.judged(&starts)?;
-        let mut better = false;
         for (model, loss) in judged.iter().enumerate() {
+            if self.has_ended(model) {
+                continue;
+            }
+            self.standing.stale[model] += 1;
             if *loss < self.standing.best_losses[model] {
                 self.standing.best_losses[model] = *loss;
                 self.standing.best.f_get(model as i64)?.f_copy_(&self.flat.f_get(model as i64)?)?;
-                better = true;
+                self.standing.stale[model] = 0;
             }
         }
-        self.standing.stale = if better { 0 } else { self.standing.stale + 1 };
         Ok(judged)
     }
 
@@ -290,6 +295,7 @@ impl<'a> Trainer<'a> {
         let judged = self.judged(&starts);
         self.flat.f_copy_(&now)?;
         let nats = judged?;
+        let models = (0..self.training.seeds.len()).map(|place| Ok(self.model(place)?.digest()?));
         Ok(Trained {
             seeds: self.training.seeds.clone(),
             steps: self.standing.step,
@@ -297,6 +303,7 @@ impl<'a> Trainer<'a> {
             bits_per_character: self.bits(&nats),
             nats,
             parameters: self.config.parameters(),
+            models: models.collect::<Result<_>>()?,
         })
     }
 

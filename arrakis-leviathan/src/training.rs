@@ -1,11 +1,12 @@
 //! How a model is trained: everything that a run of it depends on beside the model and the text.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// How a model is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// The seeds of the models that are trained side by side, each on its own windows.
@@ -36,7 +37,7 @@ pub struct Training {
     pub evaluate_every: u64,
     /// Windows of the validation part that an evaluation looks at.
     pub windows: usize,
-    /// Evaluations without a new least loss after which a run ends; never if absent.
+    /// Evaluations without a new least loss after which a model has ended, and a training when all have; never if absent.
     pub patience: Option<u64>,
 }
 

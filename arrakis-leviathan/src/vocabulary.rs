@@ -7,6 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use arrakis_models::Tokenizer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokenizers::decoders::byte_level::ByteLevel as ByteDecoder;
 use tokenizers::decoders::fuse::Fuse;
@@ -24,7 +25,7 @@ use crate::{Error, Result};
 pub(crate) const FILE: &str = "tokenizer.json";
 
 /// How a text is cut into tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
     /// Every character is a token; the vocabulary is the characters of the corpus.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use arrakis_bench::Wanted;
 use arrakis_core::Model;
-use arrakis_leviathan::{Leviathan, Vocabulary};
+use arrakis_leviathan::{Folder, Leviathan, Vocabulary};
 use arrakis_models::{Checkpoint, Decoder, LoadOptions, Tokenizer};
 use serde_json::{Value, json};
 
@@ -35,6 +35,9 @@ const MODELS: [Builtin; 3] = [builtin!("leviathan"), builtin!("transformer"), bu
 /// cross-correlation and by attention, and one of a single block that learned to copy.
 pub const BUILTIN: [&str; 3] = [MODELS[0].name, MODELS[1].name, MODELS[2].name];
 
+/// What the name of a model begins with that is wanted as it was before its training.
+pub(crate) const UNTRAINED: &str = "untrained:";
+
 /// A model of whatever crate.
 pub enum Loaded {
     /// A decoder of one of the families.
@@ -44,13 +47,17 @@ pub enum Loaded {
 }
 
 impl Loaded {
-    /// Loads a model: a folder, a `.gguf` file, a hub id, or the name of one that ships with this crate ([`BUILTIN`]).
+    /// Loads a model: a folder, a `.gguf` file, a hub id, the name of one that ships with this crate ([`BUILTIN`]), or
+    /// `untrained:DIR`, a model as `arrakis leviathan train --out DIR` began with it.
     ///
     /// # Errors
     /// Names the file, config field or tensor that is missing, damaged, unknown or left over.
     pub fn open(model: &str, options: &LoadOptions) -> Result<Self> {
         if model.starts_with("builtin:") {
             return builtin(model, options);
+        }
+        if let Some(folder) = model.strip_prefix(UNTRAINED) {
+            return Ok(Self::Leviathan(Box::new(Folder::untrained(Path::new(folder), options)?)));
         }
         let checkpoint = Checkpoint::open(model)?;
         // The prompt's tokenizer is read meanwhile.

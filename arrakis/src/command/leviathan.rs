@@ -9,6 +9,7 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use arrakis_core::Model as _;
 use arrakis_leviathan::{Leviathan, Text, evaluate};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -16,6 +17,7 @@ use serde_json::json;
 use super::Usage;
 use super::console::Console;
 use super::options::Options;
+use crate::Loaded;
 use listener::Listener;
 
 #[derive(Debug, Args)]
@@ -38,7 +40,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct EvalArguments {
-    /// A folder that `train` wrote
+    /// A folder that `train` wrote, or `builtin:leviathan` or another that ships with the command
     #[arg(long)]
     model: String,
     /// The text; its last tenth is what the model is judged by
@@ -65,7 +67,7 @@ impl Arguments {
 
 impl EvalArguments {
     fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
-        let model = Leviathan::load(&self.model, &options.load_options()?)?;
+        let model = load(&self.model, options)?;
         let text = read_as(&self.text, &model)?;
         text.check(&self.text, model.config().context)?;
         let found = evaluate(&model, &text, self.windows.map(|windows| windows as usize), &Listener(console))?;
@@ -77,6 +79,17 @@ impl EvalArguments {
             found.nats_per_token, found.bits_per_character, found.tokens
         ))?;
         Ok(())
+    }
+}
+
+/// A model of characters or pairs by its name.
+fn load(name: &str, options: &Options) -> Result<Leviathan> {
+    match Loaded::open(name, &options.load_options()?)? {
+        Loaded::Leviathan(model) => Ok(*model),
+        Loaded::Decoder(model) => {
+            let family = &model.dims().family;
+            bail!(Usage(format!("`{name}` is a {family}; name a model that `arrakis leviathan train` wrote")))
+        }
     }
 }
 

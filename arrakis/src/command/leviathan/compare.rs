@@ -8,12 +8,12 @@ use arrakis_bench::Subject;
 use arrakis_core::{Part, PlotSpec};
 use arrakis_graph::{Backend as _, Style, Svg};
 use arrakis_leviathan::compare::{self, Contestant, Outcome};
-use arrakis_leviathan::{FeedForward, Leviathan, Mixer, report};
+use arrakis_leviathan::{FeedForward, Mixer, report, tested};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::listener::Listener;
-use super::options::Setting;
+use super::options::{Setting, untrained_name};
 use crate::command::Usage;
 use crate::command::console::Console;
 use crate::command::options::Options;
@@ -21,6 +21,9 @@ use crate::process;
 
 /// Whose runs comparisons are.
 const OWNER: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// The folder of the trainings at equal size and steps.
+const EQUAL_SIZE: &str = "equal-size";
 
 /// The picture beside the report.
 const CURVES: &str = "curves.svg";
@@ -51,34 +54,35 @@ impl Arguments {
         let contestants = contestants.collect::<Result<Vec<Contestant>>>()?;
         let Some(first) = contestants.first() else { bail!(Usage("nothing to compare; give `--models`".into())) };
         process::catch_interrupt();
-        let load_options = options.load_options()?;
-        let (listener, untrained) = (Listener(console), Leviathan::new(&first.config, options.seed())?);
-        let bench = options.bench_of(&untrained, &format!("untrained {}", first.name), &listener);
+        let (precision, untrained) = self.setting.untrained(&first.config, options)?;
+        let name = untrained_name(&first.folder(&self.out.join(EQUAL_SIZE)));
+        let listener = Listener(console);
+        let bench = options.bench_of(&untrained, &name, &listener);
         let each = contestants.iter().map(|contestant| json!({ "name": contestant.name, "model": contestant.config }));
         let parameters = json!({
             "contestants": each.collect::<Vec<Value>>(), "training": training, "text": text.digest,
             "equal_time": self.equal_time,
         });
-        let subject = Subject::experiment("leviathan.compare", parameters).owner(OWNER);
+        let subject = Subject::experiment("leviathan_compare", parameters).owner(OWNER);
         let compared = bench.conduct(&subject, |bench| {
-            let text = (&text, self.setting.path());
             let train = |contestants: &[Contestant], folder: &str| {
-                compare::compare(contestants, text, &load_options, &self.out.join(folder), bench)
+                compare::compare(contestants, self.setting.text(), precision, &self.out.join(folder), bench)
             };
-            let outcomes = train(&contestants, "equal-size")?;
+            let outcomes = train(&contestants, EQUAL_SIZE)?;
             let timed = if self.equal_time {
                 Some(train(&compare::at_equal_time(&contestants, &outcomes), "equal-time")?)
             } else {
                 None
             };
             let report = report(&contestants, &outcomes, timed.as_deref(), Path::new(CURVES))?;
-            let curves = curves(&outcomes).map_err(|error| arrakis_bench::Error::Other(error.into()))?;
             self.write("report.md", report.as_bytes())?;
+            let curves = curves(&outcomes).map_err(|error| arrakis_bench::Error::Other(error.into()))?;
             self.write(CURVES, &curves)?;
             bench.file("report.md", report.as_bytes())?;
             bench.picture(CURVES, &curves)?;
             let found = json!({
-                "folder": self.out, "equal_size": listed(&outcomes), "equal_time": timed.as_deref().map(listed),
+                "folder": self.out, "equal_size": listed(&outcomes)?,
+                "equal_time": timed.as_deref().map(listed).transpose()?,
             });
             bench.result(&found)?;
             Ok((report, found))
@@ -103,8 +107,12 @@ impl Arguments {
     }
 }
 
-fn listed(outcomes: &[Outcome]) -> Vec<Value> {
-    outcomes.iter().map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained })).collect()
+/// What became of all, and what tells them apart.
+fn listed(outcomes: &[Outcome]) -> arrakis_leviathan::Result<Value> {
+    let each = outcomes
+        .iter()
+        .map(|outcome| json!({ "name": outcome.name, "trained": outcome.trained, "seconds": outcome.trained.seconds }));
+    Ok(json!({ "models": each.collect::<Vec<Value>>(), "tests": tested(outcomes)? }))
 }
 
 /// The picture of the losses while training: a band over the seeds of each model.

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use arrakis_leviathan::{Config, Cut, FeedForward, Mixer, Positions, Text, Training};
+use arrakis_leviathan::{Config, Cut, FeedForward, Leviathan, Mixer, Positions, Precision, Text, Training};
+use arrakis_models::LoadOptions;
 use clap::Args;
 
 use crate::command::options::Options;
+use crate::loaded::UNTRAINED;
 
 #[derive(Debug, Args)]
 pub(super) struct Setting {
@@ -92,12 +94,20 @@ struct Schedule {
 impl Setting {
     /// The text, cut into tokens, and how models are trained on it.
     pub(super) fn read(&self, options: &Options) -> Result<(Text, Training)> {
-        Ok((Text::read(self.path(), self.schedule.cut)?, self.schedule.training(options.seed())))
+        Ok((Text::read(&self.schedule.text, self.schedule.cut)?, self.schedule.training(options.seed())))
     }
 
-    /// The file of the text.
-    pub(super) fn path(&self) -> &Path {
-        &self.schedule.text
+    /// The file of the text, and how it is cut into tokens.
+    pub(super) fn text(&self) -> (&Path, Cut) {
+        (&self.schedule.text, self.schedule.cut)
+    }
+
+    /// What is computed in, and the first model before its training.
+    pub(super) fn untrained(&self, config: &Config, options: &Options) -> Result<(Precision, Leviathan)> {
+        let LoadOptions { kind, device } = options.load_options()?;
+        let precision = Precision::of(kind)?;
+        let untrained = Leviathan::new(config, options.seed())?;
+        Ok((precision, untrained.to(&LoadOptions { kind: precision.of_weights(), device })?))
     }
 
     /// The model of a mixer and a feed-forward for a text.
@@ -137,4 +147,9 @@ impl Schedule {
             ..Training::default()
         }
     }
+}
+
+/// The name by which the model of a training is loaded as it was before it.
+pub(super) fn untrained_name(folder: &Path) -> String {
+    format!("{UNTRAINED}{}", folder.display())
 }

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use arrakis_core::{Model, Tokens};
-use arrakis_leviathan::Leviathan;
 use arrakis_models::{Sampling, generate};
 use clap::Args;
 use serde_json::json;
@@ -12,7 +11,7 @@ use crate::command::options::Options;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A folder that `train` wrote
+    /// A folder that `train` wrote, or `builtin:leviathan` or another that ships with the command
     #[arg(long)]
     model: String,
     /// What it goes on from
@@ -34,7 +33,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
-        let model = Leviathan::load(&self.model, &options.load_options()?)?;
+        let model = super::load(&self.model, options)?;
         let tokens = Tokens::from_ids(&model.encode(&self.prompt)?)?;
         let (max_tokens, temperature, top_k, seed) = (self.max_tokens, self.temperature, self.top_k, options.seed());
         let sampling = Sampling { max_tokens, temperature, top_k, seed, ..Sampling::default() };

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use arrakis_leviathan::{Error, FeedForward, Folder, Leviathan, Mixer, Trainer};
+use arrakis_leviathan::{Error, FeedForward, Folder, Mixer, leviathan_train};
 use clap::Args;
 use serde_json::json;
 
 use super::listener::Listener;
-use super::options::Setting;
+use super::options::{Setting, untrained_name};
 use crate::command::console::Console;
 use crate::command::options::Options;
 use crate::process;
@@ -32,24 +32,22 @@ impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let (text, training) = self.setting.read(options)?;
         let config = self.setting.config(self.mixer, self.feed_forward, &text)?;
-        let mut trainer = Trainer::on(&config, &training, (&text, self.setting.path()), &options.load_options()?)?;
-        let folder = Folder::open(&self.out)?;
+        let (precision, untrained) = self.setting.untrained(&config, options)?;
+        let (listener, name) = (Listener(console), untrained_name(&self.out));
+        let bench = options.bench_of(&untrained, &name, &listener);
         process::catch_interrupt();
         console.tell(format_args!("{}, {} parameters\n", self.mixer, config.parameters()))?;
-        let (listener, untrained) = (Listener(console), Leviathan::new(&config, options.seed())?);
-        let bench = options.bench_of(&untrained, &format!("untrained {}", self.mixer), &listener);
-        let trained = trainer.conduct(&bench, &folder);
+        let (path, cut) = self.setting.text();
+        let trained = leviathan_train(&bench, path, cut, &config, &training, precision, Some(self.out.clone()));
         if matches!(trained, Err(Error::Core(arrakis_core::Error::Cancelled))) {
-            console.tell(format_args!(
-                "stopped at step {}; the same command goes on from `{}`\n",
-                trainer.steps(),
-                self.out.display()
-            ))?;
+            console.tell(format_args!("the same command goes on from `{}`\n", self.out.display()))?;
         }
         let trained = trained?;
         if self.setting.json {
-            return Ok(console.json(&json!({ "folder": self.out, "config": config, "trained": trained }))?);
+            let found = json!({ "folder": self.out, "config": config, "trained": trained, "seconds": trained.seconds });
+            return Ok(console.json(&found)?);
         }
+        let folder = Folder::open(&self.out)?;
         let seeds = trained.seeds.iter().zip(trained.nats.iter().zip(&trained.bits_per_character));
         for (seed, (nats, bits)) in seeds {
             let model = folder.model(&training, *seed);

@@ -77,6 +77,16 @@ fn a_model_is_trained_judged_sampled_and_asked() {
     printed(&["ask", "logit_lens.lens", "--model", &model, "--prompt", "a line", "--json"]);
 
     let log = tempfile::tempdir().unwrap();
+    let again = format!("{out}-again");
+    let train = [&["leviathan", "train", "--mixer", "separable:3", "--json"], &tiny(text, &again)[..]].concat();
+    assert_eq!(arrakis(log.path(), &train).status, 0);
+    let listed = arrakis(log.path(), &["log", "list", "--json"]).out;
+    let id = serde_json::from_str::<serde_json::Value>(&listed).unwrap()["runs"][0]["id"].as_str().unwrap().to_owned();
+    let ended = arrakis(log.path(), &["rerun", &id, "--verify"]);
+    assert!(ended.status == 0 && ended.err.contains("equal to the bit"), "{} {}", ended.out, ended.err);
+    printed(&["ask", "attention.patterns", "--model", &format!("untrained:{out}"), "--tokens", "1,2,3", "--json"]);
+
+    let log = tempfile::tempdir().unwrap();
     let other = [&["leviathan", "train", "--mixer", "attention"], &tiny(text, out)[..]].concat();
     let ended = arrakis(log.path(), &other);
     assert!(ended.status == 1 && ended.err.contains("trained with another `model."), "{}", ended.err);
@@ -90,7 +100,13 @@ fn models_are_compared_seed_by_seed() {
     let models = "attention,diagonal:2,involution:3+mixture:2:1,original";
     let args = ["leviathan", "compare", "--models", models, "--seeds", "2", "--equal-time"];
     let page = printed(&[&args[..], &tiny(text, out)].concat());
-    for part in ["At equal size", "At equal time", "| 95 % interval |", "p (Holm)", "`original` sees the tokens"] {
+    for part in [
+        "At equal size",
+        "At equal time",
+        "| 95 % interval |",
+        "| p (sign flips) | Holm |",
+        "`original` sees the tokens",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert_eq!(fs::read_to_string(format!("{out}/report.md")).unwrap(), page);
@@ -99,6 +115,34 @@ fn models_are_compared_seed_by_seed() {
     assert_eq!(trained, ["attention", "diagonal-2", "involution-3-mixture-2-1", "original"]);
     let seeds = files(&Path::new(out).join("equal-size/attention"));
     assert!(seeds.contains(&"seed-0".to_owned()) && seeds.contains(&"seed-1".to_owned()), "{seeds:?}");
+}
+
+#[test]
+fn models_that_end_at_other_steps_are_compared() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (text, out) = (text(scratch.path()), scratch.path().join("out"));
+    let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+    let args =
+        ["leviathan", "compare", "--models", "attention,involution:3", "--seeds", "2", "--patience", "1", "--json"];
+    let long = ["--steps", "60", "--rate", "0.3"];
+    let plain: Vec<&str> = tiny(text, out).chunks(2).filter(|pair| pair[0] != "--steps").flatten().copied().collect();
+    let found = json_printed(&[&args[..], &plain, &long].concat());
+    let steps = [0, 1].map(|place| found["equal_size"]["models"][place]["trained"]["steps"].as_u64().unwrap());
+    assert!(steps[0] != steps[1], "{steps:?}");
+    let tests = &found["equal_size"]["tests"][0];
+    assert!(tests["model"] == "involution:3" && tests["p_flips"].as_f64().unwrap() >= 0.5, "{tests}");
+    assert!(fs::read_to_string(format!("{out}/report.md")).unwrap().contains("## At equal size\n"));
+}
+
+#[test]
+fn models_that_ship_are_judged_and_write() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = scratch.path().join("text.txt");
+    fs::write(&text, "What light through yonder window breaks?\n".repeat(200)).unwrap();
+    let args = ["leviathan", "eval", "--model", "builtin:leviathan", "--windows", "1", "--json", "--text"];
+    let judged = json_printed(&[&args[..], &[text.to_str().unwrap()]].concat());
+    assert!(judged["loss"]["nats_per_token"].as_f64().unwrap() < 3.0, "{judged}");
+    printed(&["leviathan", "sample", "--model", "builtin:transformer", "--max-tokens", "5"]);
 }
 
 #[test]

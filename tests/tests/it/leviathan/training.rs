@@ -2,13 +2,16 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use arrakis_bench::{Bench, Log, Status, Subject};
-use arrakis_core::{Host, Model, Silent};
-use arrakis_leviathan::compare::{Contestant, compare};
+use arrakis_core::{Host, Model, ModelExt, Silent, Tokens};
+use arrakis_leviathan::compare::{Contestant, Outcome, compare, curves};
+use arrakis_leviathan::sites::{ROUTER, ROUTER_SCORES};
 use arrakis_leviathan::{
-    Config, Cut, Error, FeedForward, Folder, Lags, Leviathan, Mixer, Text, Trainer, Training, metrics,
+    Config, Cut, Error, FeedForward, Folder, Lags, Leviathan, Mixer, Precision, Text, Trainer, Training,
+    leviathan_train, metrics,
 };
 use arrakis_models::LoadOptions;
 
@@ -18,9 +21,11 @@ use super::{config, correlation};
 
 const PATH: &str = "a text";
 
+static TEXT: LazyLock<Vec<String>> =
+    LazyLock::new(|| (0..120).map(|line| format!("the {} and the {} again\n", line % 7, line % 3)).collect());
+
 fn text() -> Text {
-    let lines: Vec<String> = (0..120).map(|line| format!("the {} and the {} again\n", line % 7, line % 3)).collect();
-    Text::of(Path::new(PATH), &lines.concat(), Cut::Characters).unwrap()
+    Text::of(Path::new(PATH), &TEXT.concat(), Cut::Characters).unwrap()
 }
 
 fn small(mixer: Mixer, text: &Text) -> Config {
@@ -91,19 +96,27 @@ fn a_stopped_training_goes_on_to_the_same_weights_bit_for_bit() {
     assert!(matches!(new().run(&whole, &Silent), Err(Error::Bench(_))));
 }
 
+/// The text of [`text`] in a file.
+fn written(folder: &Path) -> PathBuf {
+    let path = folder.join("text.txt");
+    std::fs::write(&path, TEXT.concat()).unwrap();
+    path
+}
+
 #[test]
 fn a_training_is_a_run_with_its_losses_as_metrics() {
     let text = text();
     let config = small(correlation(3, Lags::Separable), &text);
     let options = training(&[1, 2], 8);
     let scratch = tempfile::tempdir().unwrap();
-    let log = Log::open(scratch.path().join("log"));
-    let folder = Folder::open(scratch.path().join("run")).unwrap();
+    let (log, path) = (Log::open(scratch.path().join("log")), written(scratch.path()));
+    let folder = scratch.path().join("run");
     let untrained = Leviathan::new(&config, 1).unwrap();
     let stopping = Stopping(Cell::new(4));
-    let bench = Bench::new(&untrained).logged(log.clone());
+    let bench = Bench::new(&untrained).named("untrained").logged(log.clone());
+    let (cut, precision) = (Cut::Characters, Precision::Float32);
     let conduct =
-        |bench: &Bench<'_>| Trainer::new(&config, &options, &text, Path::new(PATH)).unwrap().conduct(bench, &folder);
+        |bench: &Bench<'_>| leviathan_train(bench, &path, cut, &config, &options, precision, Some(folder.clone()));
     let stopped = conduct(&bench.clone().host(&stopping)).unwrap_err();
     assert!(matches!(stopped, Error::Core(arrakis_core::Error::Cancelled)), "{stopped}");
     let trained = conduct(&bench).unwrap();
@@ -113,27 +126,95 @@ fn a_training_is_a_run_with_its_losses_as_metrics() {
         training: training(&[1, 2], 3),
     };
     let contestants = [contestant("attention", Mixer::Attention), contestant("lags", correlation(2, Lags::Diagonal))];
-    let load = LoadOptions::default();
     let subject = Subject::experiment("both", serde_json::json!({}));
-    let both = |bench: &Bench<'_>| {
-        Ok(compare(&contestants, (&text, Path::new(PATH)), &load, &scratch.path().join("both"), bench)?)
-    };
+    let both =
+        |bench: &Bench<'_>| Ok(compare(&contestants, (&path, cut), precision, &scratch.path().join("both"), bench)?);
     let compared = bench.conduct(&subject, both).unwrap();
     assert_eq!(compared.answer.len(), 2);
 
     let records = log.list().unwrap();
     let named = |name: &str| records.iter().filter(|record| record.name == name).collect::<Vec<_>>();
-    let runs = named("leviathan.train");
+    let runs = named("leviathan_train");
     assert_eq!(runs.len(), 4);
     let last_of = |status| *runs.iter().find(|run| run.parent.is_none() && run.status == status).unwrap();
     let (stopped, whole) = (last_of(Status::Interrupted), last_of(Status::Completed));
     assert_eq!(stopped.key, whole.key, "the same training");
     let recorded = log.metrics(&whole.id).unwrap();
     let last = recorded.iter().rfind(|metric| metric.name == "validation nats, seed 2").unwrap();
-    let (step, lines) = (last.step, metrics::read(folder.path()).unwrap());
+    let (step, lines) = (last.step, metrics::read(&folder).unwrap());
     assert_eq!((step, last.value), (8, lines.last().unwrap().validation_nats[1]));
-    assert_eq!(log.result::<serde_json::Value>(&whole.id).unwrap()["nats"][0], trained.nats[0]);
+    let logged = log.result::<serde_json::Value>(&whole.id).unwrap();
+    assert_eq!(logged["nats"][0], trained.nats[0]);
+    assert_eq!(logged["models"], serde_json::json!([weights(&folder.join("seed-1")), weights(&folder.join("seed-2"))]));
     assert_eq!(log.children(&compared.record.id).unwrap().len(), 2);
+    let begun = Folder::untrained(&folder, &LoadOptions::default()).unwrap();
+    assert_eq!(begun.digest().unwrap(), untrained.digest().unwrap());
+
+    // The run went on from one that was stopped; done again it begins anew, and leaves the folder alone.
+    std::fs::remove_dir_all(&folder).unwrap();
+    let again = bench.rerun(whole).unwrap();
+    assert!(!folder.exists());
+    let verdict = log.verify(&whole.id, &again.record.id, 0.0).unwrap();
+    assert!(verdict.agrees(), "{verdict}");
+}
+
+#[test]
+fn every_model_ends_by_its_own_evaluations() {
+    let text = text();
+    let config = small(Mixer::Attention, &text);
+    let options = |seeds: &[u64]| Training { rate: 0.1, patience: Some(1), ..training(seeds, 40) };
+    let run = |seeds: &[u64]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut trainer = Trainer::new(&config, &options(seeds), &text, Path::new(PATH)).unwrap();
+        trainer.run(&Folder::open(folder.path()).unwrap(), &Silent).unwrap()
+    };
+    let alone = [1, 2, 3].map(|seed| run(&[seed]));
+    let steps = alone.each_ref().map(|trained| trained.steps);
+    assert!(steps.iter().any(|step| *step < 40) && steps.iter().any(|step| *step != steps[0]), "{steps:?}");
+    let together = run(&[1, 2, 3]);
+    assert_eq!(together.models, alone.each_ref().map(|trained| trained.models[0].clone()));
+    assert_eq!(together.steps, *steps.iter().max().unwrap());
+
+    let line = |step| metrics::Line {
+        step,
+        seconds: 1.0,
+        rate: 0.1,
+        training_nats: vec![1.0],
+        validation_nats: vec![step as f64],
+        validation_bits_per_character: vec![1.0],
+    };
+    let outcome = |name: &str, steps: &[u64]| Outcome {
+        name: name.into(),
+        trained: alone[0].clone(),
+        lines: steps.iter().map(|step| line(*step)).collect(),
+    };
+    let curves = curves(&[outcome("long", &[3, 6, 9]), outcome("short", &[3, 8])]).unwrap();
+    assert_eq!(curves.axis.labels, ["3", "6", "8", "9"]);
+    assert_eq!(curves.lines[0].values[..2], [3.0, 6.0]);
+    assert!(curves.lines[0].values[2].is_nan() && curves.lines[1].values[1].is_nan());
+    assert_eq!(curves.lines[1].values[2].to_bits(), 8.0_f64.to_bits());
+}
+
+#[test]
+fn one_expert_of_several_learns_whom_to_take_from_the_text() {
+    let text = text();
+    let mixture = FeedForward::Mixture { experts: 3, top_k: 1 };
+    let config = Config { feed_forward: mixture, ..small(Mixer::Attention, &text) };
+    let model = super::model(&config, 3, Kind::Double);
+    let tokens = Tokens::from_ids(&[1, 4, 2, 7, 5, 3]).unwrap();
+    let run = model
+        .trace(&tokens)
+        .keep(ROUTER_SCORES)
+        .keep(ROUTER)
+        .gradients(|logits| Ok(logits.f_square()?.f_sum(None::<Kind>)?))
+        .run()
+        .unwrap();
+    let router = &run.cache[ROUTER.at(0)];
+    let used = router.ne(0.0).sum_dim_intlist(-1, false, Kind::Int64);
+    assert!(used.eq(1).all().int64_value(&[]) == 1, "one expert of a position");
+    assert!(router.max().double_value(&[]) < 1.0, "it counts by its part of the softmax over all");
+    let gradient = &run.gradients[ROUTER_SCORES.at(0)];
+    assert!(gradient.abs().max().double_value(&[]) > 1e-6, "{gradient:?}");
 }
 
 #[test]

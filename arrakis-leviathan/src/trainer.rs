@@ -19,7 +19,7 @@ use crate::parameters::Parameters;
 use crate::precision::Precision;
 use crate::text::Text;
 use crate::training::Training;
-use crate::{Config, Error, Leviathan, Result};
+use crate::{Config, Error, Leviathan, Mixer, Result};
 
 /// A training of a stack of models, one for each seed, at some step.
 #[derive(Debug)]
@@ -92,6 +92,10 @@ impl<'a> Trainer<'a> {
             return Err(Error::config("vocab", why));
         }
         let precision = Precision::of(kind)?;
+        if (precision, config.mixer) == (Precision::Bfloat16, Mixer::Original) {
+            let why = "the Fourier transforms of `original` have no bfloat16; train it in float32 or float64";
+            return Err(Error::config("dtype", why));
+        }
         let parameters = Parameters::new(config, &training.seeds)?;
         let (layout, flat) =
             (parameters.layout, parameters.flat.f_to_device(device)?.f_to_kind(precision.of_weights())?);

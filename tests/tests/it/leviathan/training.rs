@@ -91,7 +91,11 @@ fn a_stopped_training_goes_on_to_the_same_weights_bit_for_bit() {
     let other = Config { d_mlp: 30, ..config.clone() };
     let error = Trainer::new(&other, &options, &text, Path::new(PATH)).unwrap().run(&whole, &Silent).unwrap_err();
     assert!(error.to_string().contains("model.d_mlp"), "{error}");
-    let state = whole.path().join("state.safetensors");
+    let (state, claim) = (whole.path().join("state.safetensors"), whole.path().join("training.json"));
+    let claimed = std::fs::read(&claim).unwrap();
+    std::fs::remove_file(&claim).unwrap();
+    assert!(new().run(&whole, &Silent).unwrap_err().to_string().contains("is not there"));
+    std::fs::write(&claim, claimed).unwrap();
     std::fs::write(&state, &std::fs::read(&state).unwrap()[..100]).unwrap();
     assert!(matches!(new().run(&whole, &Silent), Err(Error::Bench(_))));
 }
@@ -236,6 +240,10 @@ fn bfloat16_learns_as_single_precision_does() {
     let load = LoadOptions { kind: Kind::Half, ..LoadOptions::default() };
     let refused = Trainer::on(&config, &options, (&text, Path::new(PATH)), &load).unwrap_err();
     assert!(refused.to_string().contains("small gradients"), "{refused}");
+    let load = LoadOptions { kind: Kind::BFloat16, ..load };
+    let published = Config { mixer: Mixer::Original, ..config };
+    let refused = Trainer::on(&published, &options, (&text, Path::new(PATH)), &load).unwrap_err();
+    assert!(refused.to_string().contains("Fourier"), "{refused}");
 }
 
 #[test]

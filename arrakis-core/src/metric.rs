@@ -56,7 +56,7 @@ pub enum Metric {
     Probability(RowTokens),
     /// The natural logarithm of the probability of a token.
     LogProbability(RowTokens),
-    /// How many tokens have a greater logit: 0 is the best.
+    /// How many tokens have a greater logit: 0 is the best; NaN where a logit is.
     Rank(RowTokens),
     /// Mean cross entropy of the next token over the real positions, in nats.
     Loss,
@@ -122,7 +122,9 @@ impl Measure {
             Kernel::Rank(token) => {
                 let logits = last()?;
                 let own = logits.f_gather(-1, token, false)?;
-                logits.f_gt_tensor(&own)?.f_sum_dim_intlist(-1, false, logits.kind())?
+                let rank = logits.f_gt_tensor(&own)?.f_sum_dim_intlist(-1, false, logits.kind())?;
+                // NaN is greater than nothing, so that a token would pass for the best.
+                rank.f_masked_fill(&logits.f_isnan()?.f_any_dim(-1, false)?, f64::NAN)?
             }
             Kernel::Loss(tokens) => loss_by_row(logits, tokens)?,
         })

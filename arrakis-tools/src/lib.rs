@@ -44,6 +44,7 @@ mod gap;
 mod head_composition;
 mod index;
 mod knowledge;
+mod lags;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;

@@ -19,7 +19,7 @@ fn subspaces_are_those_of_the_dense_circuits() {
             assert_small(found.norm_gap, 1e-9, name);
             assert_small(found.direction_gap, 1e-9, name);
             assert_eq!(found.singular_values.rows.labels, [format!("L1H{}", heads - 1), "L1H0".into()]);
-            let dense = circuit.of_head(model, HeadPlace::new(1, heads - 1)).unwrap().dense().unwrap();
+            let dense = circuit.of_head(model, HeadPlace::new(1, heads - 1), None).unwrap().dense().unwrap();
             let (_, values, _) = dense.svd(true, false);
             let ranks = found.singular_values.columns.len();
             assert_close(&found.singular_values.values[..ranks], &values.narrow(0, 0, ranks as i64), 1e-9, name);
@@ -79,7 +79,7 @@ fn forms_are_those_of_the_dense_circuits() {
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.mean_gap, 1e-9, name);
             let head = model.dims().n_heads - 1;
-            let form = circuit.of_vocabulary(model, HeadPlace::new(1, head)).unwrap().dense().unwrap();
+            let form = circuit.of_vocabulary(model, HeadPlace::new(1, head), None).unwrap().dense().unwrap();
             let at = |subject: i64, object: i64| form.double_value(&[subject, object]);
             // A pair given twice counts once.
             let with: Vec<f64> = [(1, 2), (3, 4), (5, 6), (3, 7)].map(|(subject, object)| at(subject, object)).into();

@@ -3,8 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    Dims, Error, HookPoint, NormKind, Output, Pass, Result, Scores, Tokens, Trace, Weight, WeightPoint,
-    nearest_name,
+    Dims, Error, HookPoint, NormKind, Output, Pass, Result, Scores, Tokens, Trace, Weight, WeightPoint, nearest_name,
 };
 
 /// A language model that can be watched, edited and asked for its weights.

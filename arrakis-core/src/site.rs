@@ -122,15 +122,11 @@ impl Site {
     /// `[batch, head, query lag, key lag]`.
     ///
     /// It and [`KERNEL`](Self::KERNEL) are not in [`ALL`](Self::ALL): no model of `arrakis-models` has them.
-    pub const LAG: Self = Self::new(
-        "attn.hook_lag",
-        &[AxisKind::Batch, AxisKind::Head, AxisKind::Named("lag"), AxisKind::Named("lag")],
-    );
+    pub const LAG: Self =
+        Self::new("attn.hook_lag", &[AxisKind::Batch, AxisKind::Head, AxisKind::Named("lag"), AxisKind::Named("lag")]);
     /// The kernels of an involution, the present position first: `[batch, pos, head, kernel]`.
-    pub const KERNEL: Self = Self::new(
-        "attn.hook_kernel",
-        &[AxisKind::Batch, AxisKind::Pos, AxisKind::Head, AxisKind::Named("kernel")],
-    );
+    pub const KERNEL: Self =
+        Self::new("attn.hook_kernel", &[AxisKind::Batch, AxisKind::Pos, AxisKind::Head, AxisKind::Named("kernel")]);
 
     /// A site of another crate's model, with what its dimensions run over.
     #[must_use]

@@ -131,7 +131,12 @@ impl Circuit {
     ///
     /// `W_E W_V W_O W_U` says which tokens a token promotes where it is attended to, and `W_E W_Q W_Kᵀ W_Eᵀ` which
     /// tokens it attends to.
-    pub fn of_vocabulary(self, model: &dyn Model, place: HeadPlace, lags: Option<[usize; 2]>) -> Result<FactoredMatrix> {
+    pub fn of_vocabulary(
+        self,
+        model: &dyn Model,
+        place: HeadPlace,
+        lags: Option<[usize; 2]>,
+    ) -> Result<FactoredMatrix> {
         let (a, b) = self.of_head(model, place, lags)?.into_factors();
         let right = match self {
             Self::Ov => unembedded(model, &b)?,

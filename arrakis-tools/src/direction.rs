@@ -52,7 +52,12 @@ impl Direction {
             }
             Self::Token(token) => token_effects::folded(model, &[token.id(model)?])?.f_select(1, 0)?,
             Self::Difference { answer, wrong } => {
-                let both = token_effects::folded(model, &[answer.id(model)?, wrong.id(model)?])?;
+                let both = [answer.id(model)?, wrong.id(model)?];
+                if both[0] == both[1] {
+                    let token = model.token(both[0]);
+                    return Err(refuse(format!("`{token}` is compared with itself; give two different tokens")));
+                }
+                let both = token_effects::folded(model, &both)?;
                 both.f_select(1, 0)?.f_sub(&both.f_select(1, 1)?)?
             }
             Self::Head { head, side, component } => {

@@ -16,13 +16,18 @@ pub(crate) fn weights(model: &dyn Model, layer: usize, lags: Option<Lags>) -> Re
     if model.scores(layer) != Scores::Lagged {
         return match lags {
             None | Some([0, 0]) => Ok(None),
-            Some(_) => Err(of_lags(format!("the scores of layer {layer} compare a pair's own query and key; leave them out"))),
+            Some(_) => {
+                Err(of_lags(format!("the scores of layer {layer} compare a pair's own query and key; leave them out")))
+            }
         };
     }
     let matrices = matrices(model, layer)?;
     let window = matrices.size()[2] as usize;
     let Some([query, key]) = lags else {
-        let why = format!("wanted where heads compare queries and keys of earlier positions too: {}", most(&matrices, layer)?);
+        let why = format!(
+            "wanted where heads compare queries and keys of earlier positions too: {}",
+            most(&matrices, layer)?
+        );
         return Err(of_lags(why));
     };
     if let Some(lag) = [query, key].into_iter().find(|lag| *lag >= window) {
@@ -30,7 +35,10 @@ pub(crate) fn weights(model: &dyn Model, layer: usize, lags: Option<Lags>) -> Re
     }
     let weights = matrices.f_select(1, query as i64)?.f_select(1, key as i64)?;
     if weights.f_ne(0.0)?.f_any()?.f_int64_value(&[])? == 0 {
-        let why = format!("no head of layer {layer} compares a query {query} and a key {key} before: {}", most(&matrices, layer)?);
+        let why = format!(
+            "no head of layer {layer} compares a query {query} and a key {key} before: {}",
+            most(&matrices, layer)?
+        );
         return Err(of_lags(why));
     }
     Ok(Some(weights))
@@ -42,7 +50,9 @@ pub(crate) fn check(model: &dyn Model, layer: usize) -> Result<()> {
     match model.scores(layer) {
         Scores::Pairs | Scores::Lagged => Ok(()),
         Scores::Others(point) => refused(format!("its scores are no dot products of them, as `{point}` shows")),
-        Scores::None => refused("it has no scores: positions make their kernels alone; ask for values (`ov`, `v`)".into()),
+        Scores::None => {
+            refused("it has no scores: positions make their kernels alone; ask for values (`ov`, `v`)".into())
+        }
     }
 }
 

@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod answer_and_wrong;
 mod attention;
 mod causal_tracing;
 mod circuit;

@@ -5,15 +5,15 @@ mod neurons;
 pub(crate) mod rows;
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool, answer,
-    register_tools,
+    Answer, Axis, Context, Error, Grid, Model, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool,
+    answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::index;
 use crate::written::Written;
+use crate::{answer_and_wrong, index};
 
 pub use circulation::{Circulation, RowCirculation, TokenCirculation};
 pub use neurons::{NeuronAttribution, NeuronParts};
@@ -122,8 +122,7 @@ impl Tool for DirectAttribution {
             return Err(Error::Invalid { what: "top 0".into(), why: "give one at least".into() });
         }
         let tokens = self.prompt.tokens(model)?;
-        let answer = self.answer.ids(model, tokens.batch())?;
-        let wrong = self.wrong.as_ref().map(|wrong| wrong.ids(model, tokens.batch())).transpose()?;
+        let (answer, wrong) = answer_and_wrong::ids(&self.answer, self.wrong.as_ref(), model, tokens.batch())?;
         let written = Written::of(model, &tokens, self.position, &answer, wrong.as_ref())?;
 
         let mean = |values: &Tensor| -> Result<Vec<f64>> {
@@ -177,6 +176,10 @@ impl Tool for DirectAttribution {
             heads_by_row,
             layers,
         })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        answer_and_wrong::measured(&self.answer, self.wrong.as_ref(), model).map(Some)
     }
 }
 

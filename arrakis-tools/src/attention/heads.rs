@@ -1,8 +1,8 @@
 //! Questions about what each head does, asked of its attention pattern.
 
 use arrakis_core::{
-    Answer, Axis, Context, Dims, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, TokenChoice, Tokens, Tool,
-    register_tools,
+    Answer, Axis, Context, Dims, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, TokenChoice, Tokens,
+    Tool, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -189,7 +189,8 @@ impl AttentionHeads {
         match error {
             Error::TooLong { len, context } if self.prompt.is_none() => {
                 let most = (context - (ids % 2) as i64) / 2;
-                let why = format!("given twice it has {len} positions, and the context holds {context}; give at most {most}");
+                let why =
+                    format!("given twice it has {len} positions, and the context holds {context}; give at most {most}");
                 Error::Invalid { what: format!("length {}", ids / 2), why }
             }
             error => error,

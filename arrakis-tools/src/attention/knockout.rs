@@ -1,8 +1,8 @@
 //! What is lost when queries may not attend to keys.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Metric, ModelExt, PosSlice, Prompt, Result, Series, Site, Stack,
-    Tokens, Tool, edit, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Metric, Model, ModelExt, PosSlice, Prompt, Result, Series, Site,
+    Stack, Tokens, Tool, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,10 @@ impl Tool for AttentionKnockout {
         let Whole { after, logits, row_gap, renormalised_gap } = whole;
         let heads = heads.diverging();
         Ok(Knockout { before: rerun.before, after, heads, layers, attention, logits, row_gap, renormalised_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

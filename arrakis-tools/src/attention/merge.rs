@@ -118,6 +118,10 @@ impl Tool for AttentionMerge {
         let merged = described(model, first, second)?;
         Ok(Merged { before, after, similarity: similarity(model, first, second)?, merged, same_gap })
     }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
+    }
 }
 
 impl AttentionMerge {

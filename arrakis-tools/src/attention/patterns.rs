@@ -131,18 +131,21 @@ impl AttentionPatterns {
         let seen: Vec<HookPoint> = points.iter().copied().chain(kernels).collect();
         let (_, kept) = reduce::reduce(model, &Tokens::from_ids(ids)?, PosSlice::None, &seen, |point, value| {
             let value = value.f_select(0, 0)?;
-            if point.site == Site::KERNEL { kernel_sums(&value, &chosen) } else { Ok(value.f_index_select(0, &chosen)?) }
+            if point.site == Site::KERNEL {
+                kernel_sums(&value, &chosen)
+            } else {
+                Ok(value.f_index_select(0, &chosen)?)
+            }
         })?;
         let patterns = points.iter().map(|point| kept.get(*point)).collect::<Result<Vec<_>>>()?;
         let patterns = Tensor::f_stack(&patterns, 0)?;
 
         let sums = patterns.f_sum_dim_intlist(-1, false, Kind::Double)?;
-        let expected = points.iter().zip(0..).map(|(point, place)| {
-            match point.layer.and_then(|layer| kernel(model, layer)) {
+        let expected =
+            points.iter().zip(0..).map(|(point, place)| match point.layer.and_then(|layer| kernel(model, layer)) {
                 Some(kernel) => Ok(kept.get(kernel)?.shallow_clone()),
                 None => Ok(sums.f_get(place)?.f_ones_like()?),
-            }
-        });
+            });
         let row_gap = gap::gap(&sums, &Tensor::f_stack(&expected.collect::<Result<Vec<Tensor>>>()?, 0)?)?;
         let texts: Vec<String> = ids.iter().map(|id| model.token(*id)).collect();
         let names: Vec<String> =

@@ -2,9 +2,7 @@
 
 use std::cell::RefCell;
 
-use arrakis_core::{
-    Cache, Error, HookPoint, Model, ModelExt, PosSlice, Result, Scores, Site, Tokens, Weight, edit,
-};
+use arrakis_core::{Cache, Error, HookPoint, Model, ModelExt, PosSlice, Result, Scores, Site, Tokens, Weight, edit};
 use tch::{Kind, Tensor};
 
 use crate::{HeadInput, HeadPlace, gap, lags};
@@ -68,7 +66,12 @@ impl Receiver {
         let tokens = Tokens::from_ids(ids)?;
         let trace = model.trace(&tokens).logits(PosSlice::None).stop_at(layer + 1);
         let sites = [Site::LN1_SCALE, Site::PATTERN];
-        sites.iter().chain(wanted).chain(scores.iter()).fold(trace, |trace, site| trace.edit(site.at(layer), edit::at_point(&look))).run()?;
+        sites
+            .iter()
+            .chain(wanted)
+            .chain(scores.iter())
+            .fold(trace, |trace, site| trace.edit(site.at(layer), edit::at_point(&look)))
+            .run()?;
         let seen = seen.into_inner();
         let take = |site: Site| -> Result<Tensor> { Ok(seen.get(site.at(layer))?.shallow_clone()) };
 

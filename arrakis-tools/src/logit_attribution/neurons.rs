@@ -1,8 +1,8 @@
 //! Which neurons wrote a logit.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Prompt, Ranking, Result, RowTokens, Series, Site, Tool, Weight,
-    answer, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Model, Prompt, Ranking, Result, RowTokens, Series, Site, Tool,
+    Weight, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::rows::{ReadRows, difference, direction};
 use crate::residual_decomposition::neuron_label;
-use crate::{gap, index, reduce};
+use crate::{answer_and_wrong, gap, index, reduce};
 
 /// Ranks the neurons that wrote most of a logit difference, over the whole model and in each layer.
 ///
@@ -101,8 +101,7 @@ impl Tool for NeuronAttribution {
         let dims = model.dims();
         let top = index::count("top", self.top.min(dims.d_mlp), dims.d_mlp)?;
         let tokens = self.prompt.tokens(model)?;
-        let answer_ids = self.answer.ids(model, tokens.batch())?;
-        let wrong = self.wrong.as_ref().map(|wrong| wrong.ids(model, tokens.batch())).transpose()?;
+        let (answer_ids, wrong) = answer_and_wrong::ids(&self.answer, self.wrong.as_ref(), model, tokens.batch())?;
         let read = ReadRows::of(model, &tokens, self.position)?;
         let blocks = (0..dims.n_layers).flat_map(|layer| [Site::MLP_POST.at(layer), Site::MLP_OUT.at(layer)]);
         let scale = Site::LN_FINAL_SCALE.global();
@@ -135,6 +134,10 @@ impl Tool for NeuronAttribution {
         let value = if wrong.is_some() { "logit difference" } else { "logit" };
         let logits = difference(&read.logits(run.logits()?)?, &answer_ids, wrong.as_ref())?;
         shown(&by_neuron, &biases, top, value, logits.f_mean(Kind::Double)?.f_double_value(&[])?, mlp_gap)
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        answer_and_wrong::measured(&self.answer, self.wrong.as_ref(), model).map(Some)
     }
 }
 

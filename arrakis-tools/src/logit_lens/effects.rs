@@ -1,11 +1,13 @@
 //! What a component does to a logit by itself, and what becomes of it when the layers after it answer.
 
-use arrakis_core::{Answer, Axis, Context, Grid, Prompt, Residual, Result, RowTokens, Site, Tool, register_tools};
+use arrakis_core::{
+    Answer, Axis, Context, Grid, Model, Prompt, Residual, Result, RowTokens, Site, Tool, register_tools,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ablated::Ablated;
-use crate::gap;
+use crate::{answer_and_wrong, gap};
 
 /// Compares the direct effect of every component on a logit difference with its total effect, when it is ablated.
 ///
@@ -134,6 +136,10 @@ impl Tool for AblationEffects {
         let last_gap = if dims.residual == Residual::Parallel { gap::worse(mlp, last[0].abs()) } else { mlp };
         let heads = if self.heads { Some(grids(&heads, &Axis::indices("head", dims.n_heads))?) } else { None };
         Ok(Effects { logit_difference: runs.difference, total, direct, remaining, heads, last_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        answer_and_wrong::measured(&self.answer, self.wrong.as_ref(), model).map(Some)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{Circuit, gap, index, lags};
 /// half: 1/2 says nothing, 1 is a head that holds the relation, 0 one that avoids it. Embeddings are taken as they are:
 /// positions, norms and rotations are no part of it. Where scores compare queries and keys of earlier positions too, a
 /// QK form is of a pair of `lags`, and times the entry of the head's lag matrix there: a head that looks for what its
-/// key's neighbour was holds its relation at a key lag of 1.
+/// key's neighbour was holds its relation at a key lag of 1. The AUC takes the sign of the entry alone, the means its size.
 /// Identity: the form is bilinear, so its mean over all subjects and objects is that of their mean embeddings, and
 /// `mean_gap` is the greatest absolute difference of the two.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021), for the forms; Hanley and

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use arrakis_core::{
-    Answer, Axis, Context, Dims, Error, Grid, Model, Result, Series, Stack, Stream, Tool, Weight, answer, register_tools,
+    Answer, Axis, Context, Dims, Error, Grid, Model, Result, Series, Stack, Stream, Tool, Weight, answer,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

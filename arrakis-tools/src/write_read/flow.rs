@@ -1,8 +1,8 @@
 //! How information flows from one token to another through the layers.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Metric, ModelExt, PosSlice, Prompt, Result, Series, Site, Tokens,
-    Tool, Trace, answer, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Metric, Model, ModelExt, PosSlice, Prompt, Result, Series, Site,
+    Tokens, Tool, Trace, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,10 @@ impl Tool for WriteReadFlow {
             self.row(cx, row, &tokens.row(row)?, ends, &attention, weighted.as_deref())
         });
         Ok(Flow { rows: rows.collect::<Result<_>>()? })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.as_ref().map(|metric| metric.described(model)).transpose()
     }
 }
 

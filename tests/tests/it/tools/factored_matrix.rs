@@ -57,8 +57,11 @@ fn against_transformer_lens(model: &dyn Model, expected: &Tensors, which: &str) 
         }
     }
     let [earlier, later] = [(0, 0), (1, 1)].map(|(layer, head)| HeadPlace::new(layer, head));
-    let virtual_head =
-        Circuit::Ov.of_head(model, earlier, None).unwrap().chain(&Circuit::Ov.of_head(model, later, None).unwrap()).unwrap();
+    let virtual_head = Circuit::Ov
+        .of_head(model, earlier, None)
+        .unwrap()
+        .chain(&Circuit::Ov.of_head(model, later, None).unwrap())
+        .unwrap();
     let wanted = |what: &str| &expected[&format!("{which}.OV00_at_OV11.{what}")];
     assert_small(greatest(&virtual_head.dense().unwrap(), wanted("AB")), 1e-9, "OV00_at_OV11.AB");
     let values = virtual_head.svd().unwrap().singular_values;

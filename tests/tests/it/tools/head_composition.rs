@@ -104,7 +104,9 @@ fn a_virtual_head_is_the_product_of_four_matrices() {
             assert_small((found.composition - score).abs(), 1e-9, name);
             let (second, out) = match input {
                 HeadInput::Q => (Circuit::Qk.of_head(model, later, None).unwrap().dense().unwrap(), embedding.tr()),
-                HeadInput::K => (Circuit::Qk.of_head(model, later, None).unwrap().dense().unwrap().tr(), embedding.tr()),
+                HeadInput::K => {
+                    (Circuit::Qk.of_head(model, later, None).unwrap().dense().unwrap().tr(), embedding.tr())
+                }
                 HeadInput::V => {
                     (Circuit::Ov.of_head(model, later, None).unwrap().dense().unwrap(), unembedding.shallow_clone())
                 }

@@ -13,7 +13,8 @@ fn subspaces_are_those_of_the_dense_circuits() {
     each_folder("relational subspaces", |model, _, name| {
         let heads = model.dims().n_heads;
         for circuit in CIRCUITS {
-            let asked = RelationSubspaces { circuit, layers: Some(vec![1]), ..RelationSubspaces::default() };
+            let asked =
+                RelationSubspaces { circuit, lags: None, layers: Some(vec![1]), ..RelationSubspaces::default() };
             let asked = RelationSubspaces { heads: Some(vec![heads - 1, 0]), top: 3, ..asked };
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.norm_gap, 1e-9, name);
@@ -45,7 +46,8 @@ fn tokens_lie_where_their_embeddings_point() {
             let given = given.run(&Context::new(model)).unwrap();
             assert_small(given.form_gap, 1e-9, name);
 
-            let subspaces = RelationSubspaces { circuit, layers: Some(vec![1]), heads: Some(vec![1]), top: 2 };
+            let subspaces =
+                RelationSubspaces { circuit, lags: None, layers: Some(vec![1]), heads: Some(vec![1]), top: 2 };
             let subspaces = subspaces.run(&Context::new(model)).unwrap();
             let embedding = model.weight(Weight::E.global()).unwrap();
             let right = match circuit {
@@ -141,7 +143,13 @@ fn a_planted_relation_of_low_rank_is_found() {
             assert_eq!(found.auc.get(1, head as usize), Some(1.0));
             assert_small((found.difference.get(1, head as usize).unwrap() - 1.0).abs(), 1e-9, name);
             // Its subspace has a dimension for each pair, and the subjects lie in it.
-            let asked = RelationSubspaces { circuit, layers: Some(vec![1]), heads: Some(vec![head as usize]), top: 4 };
+            let asked = RelationSubspaces {
+                circuit,
+                lags: None,
+                layers: Some(vec![1]),
+                heads: Some(vec![head as usize]),
+                top: 4,
+            };
             let subspaces = asked.run(&cx).unwrap();
             assert_small((subspaces.share.get(0, 3).unwrap() - 1.0).abs(), 1e-12, name);
             assert!(subspaces.effective_rank.get(0, 0).unwrap() <= 4.0 + 1e-9);

@@ -60,9 +60,10 @@ impl RowTokens {
 /// How many rows' tokens are put into words.
 const DESCRIBED: usize = 4;
 
-/// A token in words: its text and its id.
+/// A token in words: its text, what cannot be seen of it escaped, and its id.
 fn described(model: &dyn Model, id: i64) -> String {
-    format!("`{}` (id {id})", model.token(id))
+    let quoted = format!("{:?}", model.token(id));
+    format!("`{}` (id {id})", &quoted[1..quoted.len() - 1])
 }
 
 impl<T: Into<TokenChoice>> From<T> for RowTokens {

@@ -178,7 +178,7 @@ impl AttentionHeads {
         let different = dims.vocab.saturating_sub(before);
         let length = self.length.unwrap_or(USUAL.min(different).min(dims.context.saturating_sub(before) / 2));
         if length < 2 || length > different {
-            let why = format!("give a number in 2..={different}: as many different tokens can be drawn");
+            let why = format!("give a number in 2..={different}, as many different tokens as can be drawn");
             return Err(Error::Invalid { what: format!("length {length}"), why });
         }
         Ok(length)

@@ -114,13 +114,11 @@ impl Receiver {
 
     /// What the effects of all components sum to.
     pub(super) fn whole_effect(&self, query: i64, key: i64) -> Result<f64> {
-        match &self.scores {
-            Some(scores) => Ok(scores.f_double_value(&[query, key])?),
-            None => {
-                let share = self.vectors.f_get(key)?.f_dot(&self.other.f_get(query)?)?.f_double_value(&[])?;
-                Ok(share * self.strength(query, key)?)
-            }
+        if let Some(scores) = &self.scores {
+            return Ok(scores.f_double_value(&[query, key])?);
         }
+        let share = self.vectors.f_get(key)?.f_dot(&self.other.f_get(query)?)?.f_double_value(&[])?;
+        Ok(share * self.strength(query, key)?)
     }
 
     /// What a dot product at a query and a key is multiplied by.

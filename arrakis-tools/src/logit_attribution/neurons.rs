@@ -133,7 +133,9 @@ impl Tool for NeuronAttribution {
         let (by_neuron, biases) = (Tensor::f_stack(&by_neuron, 0)?, Tensor::f_stack(&biases, 0)?);
         let value = if wrong.is_some() { "logit difference" } else { "logit" };
         let logits = difference(&read.logits(run.logits()?)?, &answer_ids, wrong.as_ref())?;
-        shown(&by_neuron, &biases, top, value, logits.f_mean(Kind::Double)?.f_double_value(&[])?, mlp_gap)
+        let tokens = answer_and_wrong::title(&self.answer, self.wrong.as_ref(), model)?;
+        let logit_difference = logits.f_mean(Kind::Double)?.f_double_value(&[])?;
+        shown(&by_neuron, &biases, top, (&tokens, value), logit_difference, mlp_gap)
     }
 
     fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
@@ -146,10 +148,11 @@ fn shown(
     by_neuron: &Tensor,
     biases: &Tensor,
     top: usize,
-    value: &str,
+    (tokens, value): (&str, &str),
     logit_difference: f64,
     mlp_gap: f64,
 ) -> Result<NeuronParts> {
+    let of = |what: &str| format!("{what} of {tokens}");
     let (layers, neurons) = (by_neuron.size()[0] as usize, by_neuron.size()[1] as usize);
     let axis = Axis::indices("layer", layers);
     let values = answer::numbers(by_neuron)?;
@@ -170,12 +173,12 @@ fn shown(
     let sum = |values: &Tensor| answer::numbers(&values.f_sum_dim_intlist(-1, false, Kind::Double)?);
     Ok(NeuronParts {
         logit_difference,
-        top: Ranking::new("greatest neurons", value, entries),
-        by_layer: Grid::from_tensor("greatest neurons by layer", value, axis.clone(), ranks, &greatest)?
+        top: Ranking::new(of("greatest neurons"), value, entries),
+        by_layer: Grid::from_tensor(of("greatest neurons by layer"), value, axis.clone(), ranks, &greatest)?
             .with_cells(cells)?
             .diverging(),
         layers: Series::new(
-            "attribution of the MLPs by layer",
+            of("attribution of the MLPs by layer"),
             value,
             axis.clone(),
             [
@@ -185,7 +188,8 @@ fn shown(
                 ("lowering", sum(&by_neuron.f_clamp_max(0)?)?),
             ],
         )?,
-        neurons: Grid::new("attribution by neuron", value, axis, Axis::indices("neuron", neurons), values)?.diverging(),
+        neurons: Grid::new(of("attribution by neuron"), value, axis, Axis::indices("neuron", neurons), values)?
+            .diverging(),
         mlp_gap,
     })
 }

@@ -121,9 +121,11 @@ impl Tool for AblationEffects {
             }
         }
         let value = if self.wrong.is_some() { "logit difference" } else { "logit" };
+        let tokens = answer_and_wrong::title(&self.answer, self.wrong.as_ref(), cx.model())?;
         let grids = |effects: &[(f64, f64)], columns: &Axis| -> Result<[Grid; 3]> {
             let grid = |title: &str, of: fn(&(f64, f64)) -> f64| -> Result<Grid> {
                 let values = effects.iter().map(of).collect();
+                let title = format!("{title} on {tokens}");
                 Ok(Grid::new(title, value, Axis::indices("layer", dims.n_layers), columns.clone(), values)?.diverging())
             };
             let total = grid("total effect", |effect| effect.0)?;

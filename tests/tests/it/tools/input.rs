@@ -1,6 +1,6 @@
 //! What every tool has: a place in the registry, help, JSON in and out, and errors that name the thing.
 
-use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
+use arrakis_core::{Answer, Context, Corpus, Metric, Part, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
     AblationEffects, AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout,
@@ -173,6 +173,11 @@ fn asked_by_name_they_answer_and_prove_themselves() {
         let complete = entry.complete(least(name)).unwrap();
         assert_eq!(entry.complete(complete.clone()).unwrap(), complete, "{name}");
         let answer = entry.ask(least(name), &Context::new(&model)).unwrap();
+        if least(name)["answer"] == 3 || least(name)["metric"].is_object() {
+            let first = answer.parts().next();
+            let says = matches!(first, Some(("measured", Part::Text(words))) if words.contains("`[3]` (id 3)"));
+            assert!(says, "{name} does not say which token it measures: {first:?}");
+        }
         let from_complete = entry.ask(complete, &Context::new(&model)).unwrap();
         let (json, tensors) = answer.split().unwrap();
         assert_eq!(json, from_complete.split().unwrap().0, "{name}");

@@ -329,6 +329,13 @@ impl Answer {
         self
     }
 
+    /// The same answer with the parts of another after its own.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.parts.extend(other.parts);
+        self
+    }
+
     /// The parts in order.
     pub fn parts(&self) -> impl Iterator<Item = (&str, &Part)> {
         self.parts.iter().map(|(name, part)| (name.as_str(), part))

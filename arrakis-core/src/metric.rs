@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Model, PosSlice, Result, TokenChoice, Tokens};
 
@@ -31,6 +31,39 @@ impl RowTokens {
         };
         Ok(Tensor::f_from_slice(&ids)?.f_to_device(model.device())?)
     }
+
+    /// The ids of these tokens and of those that they are compared with, `[batch]` each.
+    ///
+    /// # Errors
+    /// A row whose token is compared with itself: the difference is 0 whatever the model does.
+    pub fn against(&self, wrong: &Self, model: &dyn Model, batch: usize) -> Result<[Tensor; 2]> {
+        let both = [self.ids(model, batch)?, wrong.ids(model, batch)?];
+        let same: Vec<bool> = Vec::try_from(both[0].f_eq_tensor(&both[1])?.f_to_device(Device::Cpu)?)?;
+        let Some(row) = same.iter().position(|same| *same) else { return Ok(both) };
+        let token = described(model, both[0].f_int64_value(&[row as i64])?);
+        let why = format!("{token} in row {row} is compared with itself; give two different tokens");
+        Err(Error::Invalid { what: "`answer` and `wrong`".into(), why })
+    }
+
+    /// The tokens in words, with their ids; of many rows the first ones.
+    pub fn described(&self, model: &dyn Model) -> Result<String> {
+        let choices = match self {
+            Self::One(token) => std::slice::from_ref(token),
+            Self::Each(tokens) => tokens,
+        };
+        let named = choices.iter().take(DESCRIBED).map(|token| Ok(described(model, token.id(model)?)));
+        let named = named.collect::<Result<Vec<String>>>()?.join(", ");
+        Ok(if choices.len() > DESCRIBED { format!("{named} …") } else { named })
+    }
+}
+
+/// How many rows' tokens are put into words.
+const DESCRIBED: usize = 4;
+
+/// A token in words: its text, what cannot be seen of it escaped, and its id.
+fn described(model: &dyn Model, id: i64) -> String {
+    let quoted = format!("{:?}", model.token(id));
+    format!("`{}` (id {id})", &quoted[1..quoted.len() - 1])
 }
 
 impl<T: Into<TokenChoice>> From<T> for RowTokens {
@@ -56,7 +89,7 @@ pub enum Metric {
     Probability(RowTokens),
     /// The natural logarithm of the probability of a token.
     LogProbability(RowTokens),
-    /// How many tokens have a greater logit: 0 is the best.
+    /// How many tokens have a greater logit: 0 is the best; NaN where a logit is.
     Rank(RowTokens),
     /// Mean cross entropy of the next token over the real positions, in nats.
     Loss,
@@ -68,13 +101,30 @@ impl Metric {
         let batch = tokens.batch();
         let ids = |choice: &RowTokens| Ok::<_, Error>(choice.ids(model, batch)?.f_unsqueeze(-1)?);
         Ok(Measure(match self {
-            Self::LogitDifference { answer, wrong } => Kernel::Difference(ids(answer)?, ids(wrong)?),
+            Self::LogitDifference { answer, wrong } => {
+                let [answer, wrong] = answer.against(wrong, model, batch)?;
+                Kernel::Difference(answer.f_unsqueeze(-1)?, wrong.f_unsqueeze(-1)?)
+            }
             Self::Logit(token) => Kernel::Logit(ids(token)?),
             Self::Probability(token) => Kernel::Probability(ids(token)?),
             Self::LogProbability(token) => Kernel::LogProbability(ids(token)?),
             Self::Rank(token) => Kernel::Rank(ids(token)?),
             Self::Loss => Kernel::Loss(tokens.clone()),
         }))
+    }
+
+    /// What is measured in words, with the ids of its tokens.
+    pub fn described(&self, model: &dyn Model) -> Result<String> {
+        let label = self.label();
+        Ok(match self {
+            Self::LogitDifference { answer, wrong } => {
+                format!("{label} of {} and {}", answer.described(model)?, wrong.described(model)?)
+            }
+            Self::Logit(tokens) | Self::Probability(tokens) | Self::LogProbability(tokens) | Self::Rank(tokens) => {
+                format!("{label} of {}", tokens.described(model)?)
+            }
+            Self::Loss => label.to_owned(),
+        })
     }
 
     /// What the number is, for an axis or a legend.
@@ -122,7 +172,9 @@ impl Measure {
             Kernel::Rank(token) => {
                 let logits = last()?;
                 let own = logits.f_gather(-1, token, false)?;
-                logits.f_gt_tensor(&own)?.f_sum_dim_intlist(-1, false, logits.kind())?
+                let rank = logits.f_gt_tensor(&own)?.f_sum_dim_intlist(-1, false, logits.kind())?;
+                // NaN is greater than nothing, so that a token would pass for the best.
+                rank.f_masked_fill(&logits.f_isnan()?.f_any_dim(-1, false)?, f64::NAN)?
             }
             Kernel::Loss(tokens) => loss_by_row(logits, tokens)?,
         })

@@ -2,7 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{Dims, Error, HookPoint, NormKind, Output, Pass, Result, Tokens, Trace, Weight, WeightPoint, nearest_name};
+use crate::{
+    Dims, Error, HookPoint, NormKind, Output, Pass, Result, Scores, Tokens, Trace, Weight, WeightPoint, nearest_name,
+};
 
 /// A language model that can be watched, edited and asked for its weights.
 pub trait Model: Send {
@@ -102,6 +104,11 @@ pub trait ModelExt: Model {
     /// A run over `tokens`, to be described and then [`run`](Trace::run).
     fn trace<'a>(&'a self, tokens: &'a Tokens) -> Trace<'a, Self> {
         Trace::new(self, tokens)
+    }
+
+    /// What the attention scores of a layer are made of; [`Scores::None`] where there is no such layer.
+    fn scores(&self, layer: usize) -> Scores {
+        Scores::of(self.points(), layer)
     }
 
     /// Texts as one batch, padded on the right where they differ in length.

@@ -46,7 +46,7 @@ macro_rules! sites {
         impl Site {
             $($(#[$doc])* pub const $constant: Self = Self { name: $name, axes: &[$(AxisKind::$axis),*] };)*
 
-            /// Every site known to this crate, in the order in which a pass visits them.
+            /// The sites of a Transformer, in the order in which a pass visits them.
             pub const ALL: &'static [Self] = &[$(Self::$constant),*];
         }
     };
@@ -118,6 +118,16 @@ sites! {
 }
 
 impl Site {
+    /// The lag matrix of each head, where scores compare queries and keys of earlier positions too, once for each row:
+    /// `[batch, head, query lag, key lag]`.
+    ///
+    /// It and [`KERNEL`](Self::KERNEL) are not in [`ALL`](Self::ALL): no model of `arrakis-models` has them.
+    pub const LAG: Self =
+        Self::new("attn.hook_lag", &[AxisKind::Batch, AxisKind::Head, AxisKind::Named("lag"), AxisKind::Named("lag")]);
+    /// The kernels of an involution, the present position first: `[batch, pos, head, kernel]`.
+    pub const KERNEL: Self =
+        Self::new("attn.hook_kernel", &[AxisKind::Batch, AxisKind::Pos, AxisKind::Head, AxisKind::Named("kernel")]);
+
     /// A site of another crate's model, with what its dimensions run over.
     #[must_use]
     pub const fn new(name: &'static str, axes: &'static [AxisKind]) -> Self {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::plugin::LoadedTool;
-use crate::{Answer, Context, Error, ParameterFile, Result, nearest_name};
+use crate::{Answer, Context, Error, Model, ParameterFile, Result, nearest_name};
 
 /// A question that can be asked of a model.
 ///
@@ -24,6 +24,12 @@ pub trait Tool: Serialize + DeserializeOwned + JsonSchema {
 
     /// Answers the question.
     fn run(&self, cx: &Context<'_>) -> Result<Self::Output>;
+
+    /// What is measured, in words and with the ids of tokens, so that whoever asks by name sees which were meant; the
+    /// answer's first part, `measured`.
+    fn measured(&self, _model: &dyn Model) -> Result<Option<String>> {
+        Ok(None)
+    }
 }
 
 /// A registered tool, linked into this program or loaded.
@@ -194,7 +200,12 @@ fn parse<T: Tool>(parameters: Value) -> Result<T> {
 }
 
 fn ask<T: Tool>(parameters: Value, cx: &Context<'_>) -> Result<Answer> {
-    Ok(parse::<T>(parameters)?.run(cx)?.into())
+    let tool = parse::<T>(parameters)?;
+    let answer = tool.run(cx)?.into();
+    Ok(match tool.measured(cx.model())? {
+        Some(words) => Answer::new().with("measured", words).and(answer),
+        None => answer,
+    })
 }
 
 fn complete<T: Tool>(parameters: Value) -> Result<Value> {

@@ -12,7 +12,7 @@ use crate::linear::{by_row, linear};
 use crate::mixer::correlation::{attend, softmax};
 use crate::mixer::{correlation, involution, original};
 use crate::network::Reader;
-use crate::sites::{KERNEL, LAG};
+use crate::sites::{CORRELATION, KERNEL, LAG};
 
 /// What a pass knows beside the residual stream.
 pub(crate) struct Surroundings<'a> {
@@ -149,7 +149,7 @@ fn by_original(
     let (q, k) = (q.f_transpose(1, 2)?, k.f_transpose(1, 2)?);
     let models = q.f_chunk(stack, 0)?.into_iter().zip(k.f_chunk(stack, 0)?);
     let correlated = models.map(|(q, k)| original::correlation(&q, &k)).collect::<Result<Vec<Tensor>>>()?;
-    let correlated = Tensor::f_cat(&correlated, 0)?;
+    let correlated = tap.at(CORRELATION, Tensor::f_cat(&correlated, 0)?)?;
     if tap.watches_any(&[Site::ATTN_SCORES, Site::PATTERN]) {
         let scores = correlated.f_matmul(&k.f_transpose(2, 3)?)?.f_mul_scalar(scale(around.d_head()))?;
         return look(&scores, v, None, tap);

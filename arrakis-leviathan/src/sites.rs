@@ -5,11 +5,12 @@ use arrakis_core::{AxisKind, HookPoint, Site};
 use crate::config::{Config, FeedForward, Mixer, Positions};
 
 /// The lag matrix of each head, once for each row: `[batch, head, query lag, key lag]`.
-pub const LAG: Site =
-    Site::new("attn.hook_lag", &[AxisKind::Batch, AxisKind::Head, AxisKind::Named("lag"), AxisKind::Named("lag")]);
+pub const LAG: Site = Site::LAG;
 /// The kernels of an involution, the present position first: `[batch, pos, head, kernel]`.
-pub const KERNEL: Site =
-    Site::new("attn.hook_kernel", &[AxisKind::Batch, AxisKind::Pos, AxisKind::Head, AxisKind::Named("kernel")]);
+pub const KERNEL: Site = Site::KERNEL;
+/// Queries correlated with keys over all axes, where the score is the one first published: `[batch, head, pos, d_head]`.
+pub const CORRELATION: Site =
+    Site::new("attn.hook_correlation", &[AxisKind::Batch, AxisKind::Head, AxisKind::Pos, AxisKind::DHead]);
 /// The scores of the experts before the softmax: `[batch, pos, expert]`.
 pub const ROUTER_SCORES: Site =
     Site::new("mlp.hook_router_scores", &[AxisKind::Batch, AxisKind::Pos, AxisKind::Named("expert")]);
@@ -19,6 +20,7 @@ pub const ROUTER: Site = Site::new("mlp.hook_router", &[AxisKind::Batch, AxisKin
 /// Every hook point, in order.
 pub(crate) fn points(config: &Config) -> Vec<HookPoint> {
     let correlates = matches!(config.mixer, Mixer::Correlation { .. });
+    let correlates_all = config.mixer == Mixer::Original;
     let involves = matches!(config.mixer, Mixer::Involution { .. });
     let rotates = config.positions == Positions::Rotary;
     let mixture = matches!(config.feed_forward, FeedForward::Mixture { .. });
@@ -36,6 +38,7 @@ pub(crate) fn points(config: &Config) -> Vec<HookPoint> {
         (Site::ROT_Q, rotates),
         (Site::ROT_K, rotates),
         (LAG, correlates),
+        (CORRELATION, correlates_all),
         (KERNEL, involves),
         (Site::ATTN_SCORES, !involves),
         (Site::PATTERN, true),

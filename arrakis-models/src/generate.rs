@@ -84,12 +84,13 @@ impl<'a> Generation<'a> {
         let mut past: Option<KeyValues> = None;
         let context = self.model.dims().context;
         let room = context.saturating_sub(self.tokens.positions()).max(1);
-        for _ in 0..self.sampling.max_tokens.min(room) {
+        for step in 0..self.sampling.max_tokens.min(room) {
             let run = self.step(&text, past.as_ref(), PosSlice::Last)?;
             let logits = answer::numbers(run.logits()?)?;
             let vocab = logits.len() / rows;
             for row in text.open() {
-                let token = self.sampling.choose(&logits[row * vocab..(row + 1) * vocab], &mut streams[row]);
+                let own = &logits[row * vocab..(row + 1) * vocab];
+                let token = self.sampling.choose(own, &mut streams[row]).ok_or_else(|| not_finite(row, step))?;
                 each(row, token)?;
                 text.add(row, token, self.sampling.stop.contains(&token));
             }
@@ -133,6 +134,12 @@ impl<'a> Generation<'a> {
             pieces.push(cache);
         }
     }
+}
+
+fn not_finite(row: usize, step: usize) -> Error {
+    let why = "they hold NaN or infinities, so no token is likeliest; look for the first layer that does, and at the \
+               weights there";
+    Error::Invalid { what: format!("the logits of row {row} at step {step}"), why: why.into() }
 }
 
 /// The text as it grows.

@@ -41,16 +41,23 @@ impl Sampling {
         Ok(())
     }
 
-    /// The next token of a row from its logits.
-    pub(crate) fn choose(&self, logits: &[f64], stream: &mut Stream) -> i64 {
+    /// The next token of a row from its logits; none where they hold NaN or no greatest one that is finite.
+    pub(crate) fn choose(&self, logits: &[f64], stream: &mut Stream) -> Option<i64> {
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return None;
+        }
         let mut order: Vec<usize> = (0..logits.len()).collect();
         if self.temperature == 0.0 {
             // The first of equals, as LibTorch's `argmax` has it.
-            return order.into_iter().rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap_or(0) as i64;
+            let likeliest = order.into_iter().rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+            return likeliest.filter(|id| logits[*id].is_finite()).map(|id| id as i64);
         }
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
         order.truncate(self.top_k.unwrap_or(usize::MAX));
-        let greatest = logits[order[0]];
+        let greatest = logits[*order.first()?];
+        if !greatest.is_finite() {
+            return None;
+        }
         let weights: Vec<f64> = order.iter().map(|id| ((logits[*id] - greatest) / self.temperature).exp()).collect();
         let total: f64 = weights.iter().sum();
         let mut mass = 0.0;
@@ -64,7 +71,7 @@ impl Sampling {
             draw -= weight;
             draw < 0.0
         });
-        order[chosen.unwrap_or(kept - 1)] as i64
+        Some(order[chosen.unwrap_or(kept - 1)] as i64)
     }
 }
 
@@ -78,7 +85,7 @@ mod tests {
         let logits = [1.0, 3.0, 2.0, -1.0];
         let drawn = |sampling: &Sampling| {
             let mut stream = Stream::new(3, "draws");
-            let mut seen: Vec<i64> = (0..200).map(|_| sampling.choose(&logits, &mut stream)).collect();
+            let mut seen: Vec<i64> = (0..200).map(|_| sampling.choose(&logits, &mut stream).unwrap()).collect();
             seen.sort_unstable();
             seen.dedup();
             seen
@@ -88,5 +95,14 @@ mod tests {
         assert_eq!(drawn(&Sampling { top_p: Some(0.5), ..sampling.clone() }), [1]);
         assert_eq!(drawn(&sampling), [0, 1, 2, 3]);
         assert_eq!(drawn(&Sampling::default()), [1]);
+        let unlikely = [f64::NEG_INFINITY, 0.0];
+        for temperature in [0.0, 1.0] {
+            let sampling = Sampling { temperature, ..Sampling::default() };
+            let chosen = |logits: &[f64]| sampling.choose(logits, &mut Stream::new(3, "one draw"));
+            assert_eq!(chosen(&unlikely), Some(1));
+            assert_eq!(chosen(&[0.0, f64::NAN]), None);
+            assert_eq!(chosen(&[0.0, f64::INFINITY]), None);
+            assert_eq!(chosen(&[f64::NEG_INFINITY; 2]), None);
+        }
     }
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::lags::{self, Lags};
 use crate::{FactoredMatrix, index};
 
 /// A head, by its layer and its place among the query heads there.
@@ -67,48 +68,93 @@ impl Circuit {
     /// The circuits of every query head of a layer, in double: `[head, d_model, d_model]`, without the product.
     ///
     /// Under grouped-query attention a query head takes its group's keys and values. Biases, norms and rotations are not
-    /// part of a circuit.
-    pub fn of_layer(self, model: &dyn Model, layer: usize) -> Result<FactoredMatrix> {
+    /// part of a circuit. Where scores compare queries and keys of earlier positions too, a head has a QK circuit for
+    /// each pair of `lags`, of query and key; the OV circuit has none.
+    ///
+    /// # Errors
+    /// Lags that are missing there or given where there are none; a QK circuit where scores are not made of queries and
+    /// keys.
+    pub fn of_layer(self, model: &dyn Model, layer: usize, lags: Option<[usize; 2]>) -> Result<FactoredMatrix> {
         index::chosen("layer", Some(&[layer]), model.dims().n_layers)?;
-        self.of_layer_in(model, layer, Kind::Double)
+        match self.weights(model, layer, lags)? {
+            None => self.of_layer_in(model, layer, Kind::Double),
+            Some(weights) => {
+                let (a, b) = self.of_layer_in(model, layer, Kind::Double)?.into_factors();
+                FactoredMatrix::new(a.f_mul(&weights.f_view([-1, 1, 1])?)?, b)
+            }
+        }
     }
 
-    /// The circuits of every query head of a layer that there is, in `kind`.
+    /// The circuits of every query head of a layer that there is, in `kind`, not multiplied by what lags weigh.
     pub(crate) fn of_layer_in(self, model: &dyn Model, layer: usize, kind: Kind) -> Result<FactoredMatrix> {
         let weight = |weight: Weight| -> Result<Tensor> { Ok(model.weight(weight.at(layer))?.f_to_kind(kind)?) };
         match self {
             Self::Ov => FactoredMatrix::new(by_query_head(model, &weight(Weight::V)?)?, weight(Weight::O)?),
             Self::Qk => {
+                lags::check(model, layer)?;
                 let keys = by_query_head(model, &weight(Weight::K)?)?;
                 FactoredMatrix::new(weight(Weight::Q)?, keys.f_transpose(1, 2)?)
             }
         }
     }
 
-    /// The circuit of one head, in double: `[d_model, d_model]`, without the product.
-    pub fn of_head(self, model: &dyn Model, place: HeadPlace) -> Result<FactoredMatrix> {
+    /// The circuit of one head, in double: `[d_model, d_model]`, without the product; lags and errors as in
+    /// [`of_layer`](Self::of_layer).
+    pub fn of_head(self, model: &dyn Model, place: HeadPlace, lags: Option<[usize; 2]>) -> Result<FactoredMatrix> {
         place.check(model)?;
+        match self.weights(model, place.layer, lags)? {
+            None => self.of_head_unweighed(model, place),
+            Some(weights) => {
+                let (a, b) = self.of_head_unweighed(model, place)?.into_factors();
+                FactoredMatrix::new(a.f_mul(&weights.f_get(place.head as i64)?)?, b)
+            }
+        }
+    }
+
+    /// The circuit of one head that there is, not multiplied by what lags weigh.
+    pub(crate) fn of_head_unweighed(self, model: &dyn Model, place: HeadPlace) -> Result<FactoredMatrix> {
         let slice = |weight: Weight, head: i64| -> Result<Tensor> {
             Ok(model.weight(weight.at(place.layer))?.f_get(head)?.f_to_kind(Kind::Double)?)
         };
         let (head, kv_head) = (place.head as i64, place.kv_head(model));
         match self {
             Self::Ov => FactoredMatrix::new(slice(Weight::V, kv_head)?, slice(Weight::O, head)?),
-            Self::Qk => FactoredMatrix::new(slice(Weight::Q, head)?, slice(Weight::K, kv_head)?.f_transpose(0, 1)?),
+            Self::Qk => {
+                lags::check(model, place.layer)?;
+                FactoredMatrix::new(slice(Weight::Q, head)?, slice(Weight::K, kv_head)?.f_transpose(0, 1)?)
+            }
         }
     }
 
-    /// The circuit of one head from token to token, in double: `[vocab, vocab]`, without the product.
+    /// The circuit of one head from token to token, in double: `[vocab, vocab]`, without the product; lags and errors as
+    /// in [`of_layer`](Self::of_layer).
     ///
     /// `W_E W_V W_O W_U` says which tokens a token promotes where it is attended to, and `W_E W_Q W_Kᵀ W_Eᵀ` which
     /// tokens it attends to.
-    pub fn of_vocabulary(self, model: &dyn Model, place: HeadPlace) -> Result<FactoredMatrix> {
-        let (a, b) = self.of_head(model, place)?.into_factors();
+    pub fn of_vocabulary(
+        self,
+        model: &dyn Model,
+        place: HeadPlace,
+        lags: Option<[usize; 2]>,
+    ) -> Result<FactoredMatrix> {
+        let (a, b) = self.of_head(model, place, lags)?.into_factors();
         let right = match self {
             Self::Ov => unembedded(model, &b)?,
             Self::Qk => embedded(model, &b.f_transpose(0, 1)?)?.f_transpose(0, 1)?,
         };
         FactoredMatrix::new(embedded(model, &a)?, right)
+    }
+
+    /// What the circuits of a layer's heads are multiplied by: `[head]`.
+    fn weights(self, model: &dyn Model, layer: usize, lags: Option<Lags>) -> Result<Option<Tensor>> {
+        match (self, lags) {
+            (Self::Qk, lags) => lags::weights(model, layer, lags),
+            (Self::Ov, None) => Ok(None),
+            (Self::Ov, Some(_)) => {
+                let why = "values do not lag; leave them out, or ask for queries and keys".into();
+                Err(Error::Invalid { what: "lags".into(), why })
+            }
+        }
     }
 }
 
@@ -138,9 +184,15 @@ impl HeadInput {
         }
     }
 
-    /// What a head makes of this input, in double: `W_Q W_Kᵀ` of queries, `W_K W_Qᵀ` of keys, `W_V W_O` of values.
-    pub fn of_head(self, model: &dyn Model, place: HeadPlace) -> Result<FactoredMatrix> {
-        self.at_left(self.circuit().of_head(model, place)?)
+    /// What a head makes of this input, in double: `W_Q W_Kᵀ` of queries, `W_K W_Qᵀ` of keys, `W_V W_O` of values; lags
+    /// and errors as in [`Circuit::of_layer`].
+    pub fn of_head(self, model: &dyn Model, place: HeadPlace, lags: Option<[usize; 2]>) -> Result<FactoredMatrix> {
+        self.at_left(self.circuit().of_head(model, place, lags)?)
+    }
+
+    /// The same of a head that there is, not multiplied by what lags weigh.
+    pub(crate) fn of_head_unweighed(self, model: &dyn Model, place: HeadPlace) -> Result<FactoredMatrix> {
+        self.at_left(self.circuit().of_head_unweighed(model, place)?)
     }
 
     /// The same of every query head of a layer that there is, in `kind`.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::write_read::maps;
-use crate::{HeadInput, index, token_effects};
+use crate::{HeadInput, index, lags, token_effects};
 
 /// A direction of the residual stream, or of the activations at another place if it is given by its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,8 @@ pub enum Direction {
     /// What a head reads: a singular direction of `W_Q W_Kᵀ` (for queries and keys) or of `W_V W_O` (for values).
     ///
     /// The norm's weight is folded in; rotation and the norms of queries and keys are left out. Its sign is such that
-    /// the greatest entry is positive.
+    /// the greatest entry is positive. Lags of queries and keys multiply the product by a number, which leaves its
+    /// directions as they are.
     Head {
         /// Layer and head.
         head: [usize; 2],
@@ -51,7 +52,12 @@ impl Direction {
             }
             Self::Token(token) => token_effects::folded(model, &[token.id(model)?])?.f_select(1, 0)?,
             Self::Difference { answer, wrong } => {
-                let both = token_effects::folded(model, &[answer.id(model)?, wrong.id(model)?])?;
+                let both = [answer.id(model)?, wrong.id(model)?];
+                if both[0] == both[1] {
+                    let token = model.token(both[0]);
+                    return Err(refuse(format!("`{token}` is compared with itself; give two different tokens")));
+                }
+                let both = token_effects::folded(model, &both)?;
                 both.f_select(1, 0)?.f_sub(&both.f_select(1, 1)?)?
             }
             Self::Head { head, side, component } => {
@@ -85,6 +91,9 @@ fn read_by_head(model: &dyn Model, layer: usize, head: usize, side: HeadInput, c
         return Err(Error::OutOfRange { what: "component".into(), index: component as i64, len: most as i64 });
     }
     let group = (head / (dims.n_heads / dims.n_kv_heads)) as i64;
+    if side != HeadInput::V {
+        lags::check(model, layer)?;
+    }
     let query = || -> Result<Tensor> { Ok(maps::heads_read(model, Weight::Q, layer)?.f_get(head as i64)?) };
     let key = || -> Result<Tensor> { Ok(maps::heads_read(model, Weight::K, layer)?.f_get(group)?) };
     let (reads, beside) = match side {

@@ -5,7 +5,11 @@
 //! `logit_attribution.direct`, `patching.activation`) gives means over the rows.
 //! Positions count the real tokens of a row; negative ones count from its end.
 //!
-//! Every answer carries the residual of its own identity, as a number whose name ends in `gap`.
+//! Every answer carries the residual of its own identity, as a number whose name ends in `gap`. Asked by name, tools that
+//! measure something of given tokens say first which they were (`measured`).
+//!
+//! What a head's scores are made of is read off the model's hook points (`arrakis_core::Scores`). Where queries and keys
+//! lag, tools that read a QK circuit take `lags`; where there are no scores, tools that read shares of attention refuse.
 //!
 //! A tool is asked by its struct, or by its name with JSON:
 //!
@@ -31,6 +35,7 @@
 //! # }
 //! ```
 
+mod answer_and_wrong;
 mod attention;
 mod causal_tracing;
 mod circuit;
@@ -44,6 +49,7 @@ mod gap;
 mod head_composition;
 mod index;
 mod knowledge;
+mod lags;
 mod lens_reading;
 mod logit_attribution;
 mod logit_lens;

@@ -5,15 +5,15 @@ mod neurons;
 pub(crate) mod rows;
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool, answer,
-    register_tools,
+    Answer, Axis, Context, Error, Grid, Model, Prompt, Ranking, Residual, Result, RowTokens, Series, Stack, Tool,
+    answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::index;
 use crate::written::Written;
+use crate::{answer_and_wrong, index};
 
 pub use circulation::{Circulation, RowCirculation, TokenCirculation};
 pub use neurons::{NeuronAttribution, NeuronParts};
@@ -122,8 +122,7 @@ impl Tool for DirectAttribution {
             return Err(Error::Invalid { what: "top 0".into(), why: "give one at least".into() });
         }
         let tokens = self.prompt.tokens(model)?;
-        let answer = self.answer.ids(model, tokens.batch())?;
-        let wrong = self.wrong.as_ref().map(|wrong| wrong.ids(model, tokens.batch())).transpose()?;
+        let (answer, wrong) = answer_and_wrong::ids(&self.answer, self.wrong.as_ref(), model, tokens.batch())?;
         let written = Written::of(model, &tokens, self.position, &answer, wrong.as_ref())?;
 
         let mean = |values: &Tensor| -> Result<Vec<f64>> {
@@ -131,19 +130,21 @@ impl Tool for DirectAttribution {
         };
         let values = mean(&written.parts)?;
         let title = if self.wrong.is_some() { "logit difference" } else { "logit" };
+        let tokens_in_title = answer_and_wrong::title(&self.answer, self.wrong.as_ref(), model)?;
+        let of = |what: &str| format!("{what} of {tokens_in_title}");
         let by_name = |name: &str| written.names.iter().position(|known| known == name);
         let layer_values = |suffix: &str| -> Vec<f64> {
             let place = |layer| by_name(&format!("{layer}_{suffix}"));
             (0..dims.n_layers).filter_map(place).map(|place| values[place]).collect()
         };
         let layers = Series::new(
-            "direct attribution by layer",
+            of("direct attribution by layer"),
             title,
             Axis::indices("layer", dims.n_layers),
             [("attention", layer_values("attn_out")), ("MLP", layer_values("mlp_out"))],
         )?;
         let heads = Grid::new(
-            "direct attribution by head",
+            of("direct attribution by head"),
             title,
             Axis::indices("layer", dims.n_layers),
             Axis::indices("head", dims.n_heads),
@@ -152,13 +153,13 @@ impl Tool for DirectAttribution {
         .diverging();
         let rows = Axis::indices("row", tokens.batch());
         let parts_by_row = Stack::new(
-            "direct attribution by row",
+            of("direct attribution by row"),
             title,
             vec![Axis::new("component", written.names.clone()), rows.clone()],
             written.parts.shallow_clone(),
         )?;
         let heads_by_row = Stack::new(
-            "direct attribution by head and row",
+            of("direct attribution by head and row"),
             title,
             vec![heads.rows.clone(), heads.columns.clone(), rows],
             written.heads.shallow_clone(),
@@ -169,20 +170,24 @@ impl Tool for DirectAttribution {
             sum_of_parts: values.iter().sum(),
             sum_gap: written.sum_gap()?,
             head_gap: written.head_gap()?,
-            top: self.top(&written, &values, &heads, &mean(&written.attention_bias)?, title),
-            accumulated: accumulated(dims.residual, &written.names, &values, title)?,
-            parts: Ranking::new("direct attribution", title, written.names.into_iter().zip(values)),
+            top: self.top(&written, &values, &heads, &mean(&written.attention_bias)?, title, of("greatest components")),
+            accumulated: accumulated(dims.residual, &written.names, &values, title, of("attribution of the stream"))?,
+            parts: Ranking::new(of("direct attribution"), title, written.names.into_iter().zip(values)),
             parts_by_row,
             heads,
             heads_by_row,
             layers,
         })
     }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        answer_and_wrong::measured(&self.answer, self.wrong.as_ref(), model).map(Some)
+    }
 }
 
 impl DirectAttribution {
     /// The greatest components, attention in its heads and its bias.
-    fn top(&self, written: &Written, values: &[f64], heads: &Grid, bias: &[f64], title: &str) -> Ranking {
+    fn top(&self, written: &Written, values: &[f64], heads: &Grid, bias: &[f64], value: &str, name: String) -> Ranking {
         let whole = written.names.iter().cloned().zip(values.iter().copied());
         let whole = whole.filter(|(name, _)| !name.ends_with("_attn_out"));
         let width = heads.columns.len();
@@ -194,14 +199,14 @@ impl DirectAttribution {
         // NaN is greater than anything here, so that it is seen.
         entries.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
         entries.truncate(self.top);
-        Ranking::new("greatest components", title, entries)
+        Ranking::new(name, value, entries)
     }
 }
 
 /// The running sum of the parts, under TransformerLens' names of the places in between.
-fn accumulated(residual: Residual, names: &[String], values: &[f64], title: &str) -> Result<Series> {
+fn accumulated(residual: Residual, names: &[String], values: &[f64], value: &str, title: String) -> Result<Series> {
     let (mut places, mut sums, mut sum) = (Vec::new(), Vec::new(), 0.0);
-    for (name, value) in names.iter().zip(values) {
+    for (name, part) in names.iter().zip(values) {
         let place = match name.split_once('_') {
             Some((layer, "attn_out")) => Some((format!("{layer}_pre"), sum)),
             Some((layer, "mlp_out")) if residual == Residual::Serial => Some((format!("{layer}_mid"), sum)),
@@ -212,12 +217,12 @@ fn accumulated(residual: Residual, names: &[String], values: &[f64], title: &str
             sums.push(sum);
         }
         if !name.ends_with("_bias") {
-            sum += value;
+            sum += part;
         }
     }
     places.push("final_post".into());
     sums.push(sum);
-    Series::new("attribution of the stream", title, Axis::new("place", places), [("accumulated", sums)])
+    Series::new(title, value, Axis::new("place", places), [("accumulated", sums)])
 }
 
 register_tools!(DirectAttribution);

@@ -90,7 +90,7 @@ fn mechanism(bench: &Bench, letters: &str, steps: u64) -> anyhow::Result<Answer>
             loop {
                 if trainer.steps().is_multiple_of(EVERY) {
                     for (place, (copies, looks_back)) in scores.iter_mut().enumerate() {
-                        let heads = AttentionHeads { length: LENGTH, batch: 16, ..AttentionHeads::default() };
+                        let heads = AttentionHeads { length: Some(LENGTH), batch: 16, ..AttentionHeads::default() };
                         let asked = heads.run(&Context::new(&trainer.current(place)?).with_seed(place as u64))?;
                         copies.push(strongest(&asked.induction));
                         looks_back.push(strongest(&asked.previous_token));

@@ -1,8 +1,8 @@
 //! What is lost when a component is put out of action.
 
 use arrakis_core::{
-    Answer, Axis, Cache, Context, Error, Grid, HookPoint, Metric, PosSlice, Prompt, Ranking, Result, Series, Site,
-    Tokens, Tool, register_tools,
+    Answer, Axis, Cache, Context, Error, Grid, HookPoint, Metric, Model, PosSlice, Prompt, Ranking, Result, Series,
+    Site, Tokens, Tool, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -180,6 +180,10 @@ impl Tool for AttentionAblation {
             }
         }
         self.shown(&layers, &heads, rerun.before, by_head, lines, unchanged_gap)
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

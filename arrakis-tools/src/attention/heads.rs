@@ -1,8 +1,8 @@
 //! Questions about what each head does, asked of its attention pattern.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, TokenChoice, Tokens, Tool,
-    register_tools,
+    Answer, Axis, Context, Dims, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, TokenChoice, Tokens,
+    Tool, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,15 @@ use tch::{Kind, Tensor};
 
 use super::detection::{Expected, HeadMethod, KINDS};
 use super::repeat::{self, RepeatLoss};
-use crate::{gap, index, reduce};
+use crate::{gap, index, lags, reduce};
 
 /// Scores every head as a previous-token, duplicate-token and induction head.
 ///
 /// By `pattern` and `diagonal`, a random sequence is given twice, and the score is the mean attention to the key 1,
 /// `length` and `length - 1` before the query: the token before, the token's first occurrence, what followed it there.
+/// No token is drawn twice, so that a sequence is shorter than the vocabulary; twice it fits into the context.
 /// By `mul` and `abs`, TransformerLens' head detector compares the pattern over any text with the expected pairs.
+/// Patterns made without scores, by the kernels of an involution, are refused.
 /// If induction happens, the loss over the second half is far below that over the first. Identity: rows of a pattern
 /// sum to 1, and `row_gap` is the greatest absolute difference from it.
 /// Source: Olsson et al., "In-context learning and induction heads" (2022).
@@ -27,7 +29,7 @@ use crate::{gap, index, reduce};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/llama");
 /// let model = arrakis_models::load(folder, &arrakis_models::LoadOptions::default())?;
-/// let asked = AttentionHeads { length: 8, ..AttentionHeads::default() };
+/// let asked = AttentionHeads { length: Some(8), ..AttentionHeads::default() };
 /// assert!(asked.run(&Context::new(&model))?.row_gap < 1e-5);
 /// # Ok(())
 /// # }
@@ -41,9 +43,10 @@ pub struct AttentionHeads {
     /// What to read (for `pattern` and `diagonal`: one sequence given twice, after one more token at most); random tokens if absent.
     #[serde(default)]
     pub prompt: Option<Prompt>,
-    /// Random tokens of a sequence, before they are given again; of no account where there is a prompt.
-    #[serde(default = "fifty")]
-    pub length: usize,
+    /// Random tokens of a sequence, before they are given again; 50 if absent, or as many as there may be. Of no account
+    /// where there is a prompt.
+    #[serde(default)]
+    pub length: Option<usize>,
     /// Random sequences to average over; of no account where there is a prompt.
     #[serde(default = "one")]
     pub batch: usize,
@@ -69,16 +72,12 @@ const fn ten() -> usize {
     10
 }
 
-const fn fifty() -> usize {
-    50
-}
-
 impl Default for AttentionHeads {
     fn default() -> Self {
         Self {
             method: HeadMethod::default(),
             prompt: None,
-            length: fifty(),
+            length: None,
             batch: one(),
             bos: None,
             exclude_bos: false,
@@ -142,11 +141,12 @@ impl Tool for AttentionHeads {
             return Err(Error::Invalid { what: "`exclude_bos`, `exclude_current_token`".into(), why });
         }
         let top = index::count("top", self.top.min(dims.n_layers * dims.n_heads), dims.n_layers * dims.n_heads)?;
+        lags::shares(cx.model(), &(0..dims.n_layers).collect::<Vec<_>>())?;
         let rows = self.rows(cx)?;
         let mut sum = RowScores::default();
         for (row, ids) in rows.iter().enumerate() {
             cx.progress(row as u64, rows.len() as u64)?;
-            sum.add(self.row(cx, row, ids)?)?;
+            sum.add(self.row(cx, row, ids).map_err(|error| self.of_length(error, ids.len()))?)?;
         }
         sum.shown(rows, top)
     }
@@ -164,16 +164,37 @@ impl AttentionHeads {
             Some(token) => Some(token.id(model)?),
             None => model.encode("").ok().and_then(|ids| ids.first().copied()),
         };
-        let vocab = model.dims().vocab;
-        if self.length < 2 || self.length >= vocab {
-            let why = format!("give a number in 2..{vocab}");
-            return Err(Error::Invalid { what: format!("length {}", self.length), why });
-        }
         if self.batch == 0 {
             return Err(Error::Invalid { what: "batch 0".into(), why: "give at least one random sequence".into() });
         }
+        let length = self.checked_length(model.dims(), bos.is_some())?;
         let mut stream = cx.stream(Self::NAME);
-        Ok((0..self.batch).map(|_| repeat::random(&mut stream, bos, self.length, vocab)).collect())
+        Ok((0..self.batch).map(|_| repeat::random(&mut stream, bos, length, model.dims().vocab)).collect())
+    }
+
+    /// The random tokens of a sequence: no token is drawn twice, and the usual number is cut to what the context holds.
+    fn checked_length(&self, dims: &Dims, bos: bool) -> Result<usize> {
+        let before = usize::from(bos);
+        let different = dims.vocab.saturating_sub(before);
+        let length = self.length.unwrap_or(USUAL.min(different).min(dims.context.saturating_sub(before) / 2));
+        if length < 2 || length > different {
+            let why = format!("give a number in 2..={different}, as many different tokens as can be drawn");
+            return Err(Error::Invalid { what: format!("length {length}"), why });
+        }
+        Ok(length)
+    }
+
+    /// An error of the row, in words of the length where nobody gave a prompt.
+    fn of_length(&self, error: Error, ids: usize) -> Error {
+        match error {
+            Error::TooLong { len, context } if self.prompt.is_none() => {
+                let most = (context - (ids % 2) as i64) / 2;
+                let why =
+                    format!("given twice it has {len} positions, and the context holds {context}; give at most {most}");
+                Error::Invalid { what: format!("length {}", ids / 2), why }
+            }
+            error => error,
+        }
     }
 
     fn row(&self, cx: &Context<'_>, row: usize, ids: &[i64]) -> Result<RowScores> {
@@ -215,6 +236,9 @@ impl AttentionHeads {
         Ok(RowScores { values: Some(values), loss: loss.into_iter().collect(), row_gap, count: 1 })
     }
 }
+
+/// Random tokens of a sequence where nobody says how many.
+const USUAL: usize = 50;
 
 /// The place of the row sums among what is kept of a pattern.
 const ROW_GAP: i64 = 5;

@@ -1,22 +1,24 @@
 //! What is lost when queries may not attend to keys.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Metric, ModelExt, PosSlice, Prompt, Result, Series, Site, Stack,
-    Tokens, Tool, edit, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Metric, Model, ModelExt, PosSlice, Prompt, Result, Series, Site,
+    Stack, Tokens, Tool, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::rerun::Rerun;
-use crate::{gap, index, measured, reduce};
+use crate::{gap, index, lags, measured, reduce};
 
 /// Measures what is lost when some positions may not attend to others.
 ///
 /// The scores from every query in `queries` to every key in `keys` are set to minus infinity, in the chosen heads of the
 /// chosen layers: in all of them at once (`after`), in a window of layers around each (`layers`), and one head at a time
-/// (`heads`). The rest of a query's attention is renormalised. Identities: rows of the changed patterns sum to 1 (`row_gap`), and in the first chosen layer they
-/// are the rows as they were, without the edges, divided by their sum (`renormalised_gap`).
+/// (`heads`). The rest of a query's attention is renormalised. Where scores compare queries and keys of earlier positions
+/// too, a token whose position may not be attended to still has its part in the scores of the positions after it.
+/// Identities: rows of the changed patterns sum to 1 (`row_gap`), and in the first chosen layer they are the rows as they
+/// were, without the edges, divided by their sum (`renormalised_gap`).
 /// Source: Geva et al., "Dissecting recall of factual associations in auto-regressive language models" (2023).
 ///
 /// ```
@@ -108,6 +110,7 @@ impl Tool for AttentionKnockout {
         let dims = model.dims();
         let layers = index::chosen("layer", self.layers.as_deref(), dims.n_layers)?;
         let heads = index::chosen("head", self.heads.as_deref(), dims.n_heads)?;
+        lags::shares(model, &layers)?;
         if self.window == 0 {
             return Err(Error::Invalid { what: "window 0".into(), why: "give one layer at least".into() });
         }
@@ -179,6 +182,10 @@ impl Tool for AttentionKnockout {
         let Whole { after, logits, row_gap, renormalised_gap } = whole;
         let heads = heads.diverging();
         Ok(Knockout { before: rerun.before, after, heads, layers, attention, logits, row_gap, renormalised_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{gap, index, measured};
 /// Puts the average of two heads' weights in place of both, and measures what that costs.
 ///
 /// Merged are `W_Q` and `W_O` of the two heads, with the bias and the norm of their queries, and `W_K` and `W_V` of
-/// their key-value heads, with biases and norms; `b_O` belongs to no head. Under grouped-query attention a key-value
+/// their key-value heads, with biases and norms, and what else the model has for each head in its attention (the weights
+/// of lags, or what makes kernels); `b_O` belongs to no head. Under grouped-query attention a key-value
 /// head serves a group of heads: in one group it is shared already and stays as it is; in two groups merging it reaches
 /// the other heads of both, which `merged` names. Heads are averaged entry by entry, in the bases in which they are
 /// stored: two heads that do the same in different bases do not average to it.
@@ -114,8 +115,12 @@ impl Tool for AttentionMerge {
             cx.progress(done as u64 + 1, 3)?;
             same_gap = gap::worse(same_gap, (with(head, head)? - before).abs());
         }
-        let merged = described(model.dims(), first, second);
+        let merged = described(model, first, second)?;
         Ok(Merged { before, after, similarity: similarity(model, first, second)?, merged, same_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 
@@ -135,6 +140,22 @@ const OF_HEAD: [Weight; 4] = [Weight::Q, Weight::O, Weight::Q_B, Weight::Q_NORM]
 /// The weights that belong to a key-value head.
 const OF_GROUP: [Weight; 5] = [Weight::K, Weight::V, Weight::K_B, Weight::V_B, Weight::K_NORM];
 
+/// The weights of attention that only some models have, each with an entry for every query head.
+fn added(model: &dyn Model, layer: usize) -> Result<Vec<Weight>> {
+    let known = |weight: &Weight| OF_HEAD.contains(weight) || OF_GROUP.contains(weight) || *weight == Weight::O_B;
+    let here = model.weights().into_iter().filter(|point| point.layer == Some(layer));
+    let added = here.map(|point| point.weight).filter(|weight| weight.name().starts_with("attn.") && !known(weight));
+    let added: Vec<Weight> = added.collect();
+    for weight in &added {
+        let size = model.weight(weight.at(layer))?.size();
+        if size.first() != Some(&(model.dims().n_heads as i64)) {
+            let why = format!("its shape is {size:?}, which does not say what of it belongs to which head");
+            return Err(Error::Invalid { what: format!("weight `{}`", weight.at(layer)), why });
+        }
+    }
+    Ok(added)
+}
+
 fn group(dims: &Dims, (layer, head): HeadPlace) -> HeadPlace {
     (layer, head / (dims.n_heads / dims.n_kv_heads))
 }
@@ -144,8 +165,9 @@ fn merged(model: &dyn Model, first: HeadPlace, second: HeadPlace, blend: f64) ->
     let dims = model.dims();
     let of_head = OF_HEAD.map(|weight| (weight, first, second));
     let of_group = OF_GROUP.map(|weight| (weight, group(dims, first), group(dims, second)));
+    let added = added(model, first.0)?.into_iter().map(|weight| (weight, first, second));
     let mut edits = Vec::new();
-    for (weight, a, b) in of_head.into_iter().chain(of_group) {
+    for (weight, a, b) in of_head.into_iter().chain(of_group).chain(added) {
         // Two heads of one group share it.
         if a == b && first != second {
             continue;
@@ -170,37 +192,55 @@ fn merged(model: &dyn Model, first: HeadPlace, second: HeadPlace, blend: f64) ->
 fn similarity(model: &dyn Model, first: HeadPlace, second: HeadPlace) -> Result<Ranking> {
     let dims = model.dims();
     let mut entries = Vec::new();
-    for (name, weight, grouped) in
-        [("W_Q", Weight::Q, false), ("W_K", Weight::K, true), ("W_V", Weight::V, true), ("W_O", Weight::O, false)]
-    {
+    for (weight, grouped) in matrices(model, first.0)? {
         let own = |head: HeadPlace| -> Result<Tensor> {
             let (layer, place) = if grouped { group(dims, head) } else { head };
             Ok(model.weight(weight.at(layer))?.f_get(place as i64)?.f_to_kind(Kind::Double)?.f_reshape([-1])?)
         };
         let (a, b) = (own(first)?, own(second)?);
         let lengths = a.f_norm()?.f_double_value(&[])? * b.f_norm()?.f_double_value(&[])?;
-        entries.push((name, a.f_dot(&b)?.f_double_value(&[])? / lengths));
+        entries.push((short(weight), a.f_dot(&b)?.f_double_value(&[])? / lengths));
     }
     Ok(Ranking::new("likeness of the heads' weights", "cosine", entries))
 }
 
+/// The matrices of heads, and whether a group of heads shares them.
+fn matrices(model: &dyn Model, layer: usize) -> Result<Vec<(Weight, bool)>> {
+    let usual = [(Weight::Q, false), (Weight::K, true), (Weight::V, true), (Weight::O, false)];
+    let there = model.weights();
+    let usual = usual.into_iter().filter(|(weight, _)| there.contains(&weight.at(layer)));
+    Ok(usual.chain(added(model, layer)?.into_iter().map(|weight| (weight, false))).collect())
+}
+
+/// A weight's name within attention.
+fn short(weight: Weight) -> &'static str {
+    weight.name().trim_start_matches("attn.")
+}
+
 /// Which weights are averaged, in words.
-fn described(dims: &Dims, first: HeadPlace, second: HeadPlace) -> String {
+fn described(model: &dyn Model, first: HeadPlace, second: HeadPlace) -> Result<String> {
+    let dims = model.dims();
+    let matrices = matrices(model, first.0)?;
+    let listed = |wanted: &dyn Fn(bool) -> bool| {
+        let names = matrices.iter().filter(|(_, grouped)| wanted(*grouped)).map(|(weight, _)| short(*weight));
+        names.collect::<Vec<_>>().join(", ")
+    };
     let label = |head: HeadPlace| index::head_label(head.0, head.1);
     let (one, other) = (group(dims, first), group(dims, second));
     let heads = format!("{} and {}", label(first), label(second));
     if dims.n_heads == dims.n_kv_heads {
-        return format!("W_Q, W_K, W_V, W_O of {heads}");
+        return Ok(format!("{} of {heads}", listed(&|_| true)));
     }
     if one == other {
-        return format!("W_Q, W_O of {heads}; their key-value head is one already");
+        return Ok(format!("{} of {heads}; their key-value head is one already", listed(&|grouped| !grouped)));
     }
     let served = (0..dims.n_layers).flat_map(|layer| (0..dims.n_heads).map(move |head| (layer, head)));
     let reached = served.filter(|head| [one, other].contains(&group(dims, *head)) && ![first, second].contains(head));
     let reached: Vec<String> = reached.map(label).collect();
     let key_values = format!("{}.{} and {}.{}", one.0, one.1, other.0, other.1);
     let reached = if reached.is_empty() { "no other head".into() } else { reached.join(", ") };
-    format!("W_Q, W_O of {heads}; W_K, W_V of the key-value heads {key_values}, which {reached} read too")
+    let (own, shared) = (listed(&|grouped| !grouped), listed(&|grouped| grouped));
+    Ok(format!("{own} of {heads}; {shared} of the key-value heads {key_values}, which {reached} read too"))
 }
 
 register_tools!(AttentionMerge);

@@ -1,7 +1,7 @@
 //! Questions about where heads look.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, PosSlice, Prompt, Ranking, Result, Site, Stack, Tokens, Tool,
+    Answer, Axis, Context, Error, Grid, HookPoint, Model, PosSlice, Prompt, Ranking, Result, Site, Stack, Tokens, Tool,
     answer, register_tools,
 };
 use schemars::JsonSchema;
@@ -13,7 +13,10 @@ use crate::{gap, index, reduce};
 /// Shows which positions each head attends to.
 ///
 /// The pattern of a head is the softmax of its scores: each row says how a query spreads its attention over the keys
-/// up to itself. Identity: every row sums to 1, and `row_gap` is the greatest absolute difference from it.
+/// up to itself. Where a pattern is made without scores, by the kernels of an involution, it is their weights: they may
+/// be negative, and their sum is anything.
+/// Identity: every row sums to 1, or to what its kernel sums to up to the first position, and `row_gap` is the greatest
+/// absolute difference from it.
 /// Source: Vaswani et al., "Attention is all you need" (2017), section 3.2.
 ///
 /// ```
@@ -75,7 +78,7 @@ pub struct RowPatterns {
     pub received: Grid,
     /// The strongest single connections of the chosen query.
     pub strongest: Ranking,
-    /// Greatest absolute difference of a row's sum from 1.
+    /// Greatest absolute difference of a row's sum from 1, or from the kernel's.
     pub row_gap: f64,
 }
 
@@ -124,14 +127,26 @@ impl AttentionPatterns {
         let chosen: Vec<i64> = heads.iter().map(|head| *head as i64).collect();
         let chosen = Tensor::f_from_slice(&chosen)?.f_to_device(model.device())?;
         let points: Vec<HookPoint> = layers.iter().map(|layer| Site::PATTERN.at(*layer)).collect();
-        let (_, kept) = reduce::reduce(model, &Tokens::from_ids(ids)?, PosSlice::None, &points, |_, pattern| {
-            Ok(pattern.f_select(0, 0)?.f_index_select(0, &chosen)?)
+        let kernels = points.iter().filter_map(|point| kernel(model, point.layer?));
+        let seen: Vec<HookPoint> = points.iter().copied().chain(kernels).collect();
+        let (_, kept) = reduce::reduce(model, &Tokens::from_ids(ids)?, PosSlice::None, &seen, |point, value| {
+            let value = value.f_select(0, 0)?;
+            if point.site == Site::KERNEL {
+                kernel_sums(&value, &chosen)
+            } else {
+                Ok(value.f_index_select(0, &chosen)?)
+            }
         })?;
         let patterns = points.iter().map(|point| kept.get(*point)).collect::<Result<Vec<_>>>()?;
         let patterns = Tensor::f_stack(&patterns, 0)?;
 
         let sums = patterns.f_sum_dim_intlist(-1, false, Kind::Double)?;
-        let row_gap = gap::gap(&sums, &sums.f_ones_like()?)?;
+        let expected =
+            points.iter().zip(0..).map(|(point, place)| match point.layer.and_then(|layer| kernel(model, layer)) {
+                Some(kernel) => Ok(kept.get(kernel)?.shallow_clone()),
+                None => Ok(sums.f_get(place)?.f_ones_like()?),
+            });
+        let row_gap = gap::gap(&sums, &Tensor::f_stack(&expected.collect::<Result<Vec<Tensor>>>()?, 0)?)?;
         let texts: Vec<String> = ids.iter().map(|id| model.token(*id)).collect();
         let names: Vec<String> =
             layers.iter().flat_map(|layer| heads.iter().map(|head| index::head_label(*layer, *head))).collect();
@@ -169,6 +184,21 @@ impl AttentionPatterns {
             row_gap,
         })
     }
+}
+
+/// Where a layer shows the kernels that its pattern is made of, if it is.
+fn kernel(model: &dyn Model, layer: usize) -> Option<HookPoint> {
+    let point = Site::KERNEL.at(layer);
+    model.points().contains(&point).then_some(point)
+}
+
+/// What kernels (`[pos, head, kernel]`, the present position first) sum to over the positions there are: `[head, pos]`.
+fn kernel_sums(kernels: &Tensor, heads: &Tensor) -> Result<Tensor> {
+    let (pos, span) = (kernels.size()[0], kernels.size()[2]);
+    let sums = kernels.f_to_kind(Kind::Double)?.f_cumsum(2, Kind::Double)?.f_index_select(1, heads)?;
+    let last = Tensor::f_arange(pos, (Kind::Int64, kernels.device()))?.f_clamp_max(span - 1)?;
+    let last = last.f_view([pos, 1, 1])?.f_expand([pos, sums.size()[1], 1], false)?;
+    Ok(sums.f_gather(2, &last, false)?.f_squeeze_dim(2)?.f_transpose(0, 1)?)
 }
 
 /// How many of the strongest connections are listed.

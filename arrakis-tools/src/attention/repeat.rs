@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use arrakis_core::{Result, Stream};
 use tch::{Kind, Tensor};
 
-/// A random sequence of `length` different tokens given twice, after `bos`; `vocab` is greater than `length`.
+/// A random sequence of `length` different tokens given twice, after `bos`; there are as many, without `bos`.
 ///
 /// A token drawn twice would be a duplicate of its own.
 pub(crate) fn random(stream: &mut Stream, bos: Option<i64>, length: usize, vocab: usize) -> Vec<i64> {

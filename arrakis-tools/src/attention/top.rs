@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{gap, index, reduce};
+use crate::{gap, index, lags, reduce};
 
 /// Lists the tokens that each head attends to most from each query.
 ///
 /// For a head and a query, the keys are sorted by the attention that they get; the first `top` are listed with their
-/// positions, and `rest` is what goes to all others. Identity: what is listed and the rest sum to 1, and `rest_gap` is
+/// positions, and `rest` is what goes to all others. Patterns made without scores are refused. Identity: what is listed and the rest sum to 1, and `rest_gap` is
 /// the greatest absolute difference from it.
 /// Source: Clark et al., "What does BERT look at? An analysis of BERT's attention" (2019).
 ///
@@ -103,6 +103,7 @@ impl Tool for AttentionTop {
         let dims = cx.model().dims();
         let layers = index::chosen("layer", self.layers.as_deref(), dims.n_layers)?;
         let heads = index::chosen("head", self.heads.as_deref(), dims.n_heads)?;
+        lags::shares(cx.model(), &layers)?;
         let tokens = self.prompt.tokens(cx.model())?;
         let rows = (0..tokens.batch()).map(|row| {
             cx.progress(row as u64, tokens.batch() as u64)?;

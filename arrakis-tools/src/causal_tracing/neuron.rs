@@ -1,8 +1,8 @@
 //! One neuron set to other values, and what becomes of a metric.
 
 use arrakis_core::{
-    Answer, Axis, Case, Context, Error, Metric, ModelExt, PosSlice, Prompt, Result, Series, Site, Sweep, Tool, answer,
-    edit, register_tools,
+    Answer, Axis, Case, Context, Error, Metric, Model, ModelExt, PosSlice, Prompt, Result, Series, Site, Sweep, Tool,
+    answer, edit, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -145,6 +145,10 @@ impl Tool for NeuronIntervention {
         let label = self.metric.label();
         let lines = [("set", found), ("as it is", vec![plain; doses.len()])];
         Ok(Intervened { plain, own, response: Series::new(title, label, axis, lines)?, own_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::{Circuit, FactoredMatrix, HeadPlace, index};
+use crate::{Circuit, FactoredMatrix, HeadPlace, index, lags};
 
 /// Describes what a head moves (OV) or looks for (QK) by the singular values and eigenvalues of its circuit.
 ///
@@ -13,7 +13,9 @@ use crate::{Circuit, FactoredMatrix, HeadPlace, index};
 /// for, both from the residual stream to itself (`[d_model, d_model]`, of rank `d_head`); with `vocab` they go from
 /// token to token, through `W_E` and `W_U`, and nothing as large as vocabulary times vocabulary is formed. The copying
 /// score is the sum of the eigenvalues' real parts over that of their absolute values: 1 for a head that writes what it
-/// reads. Norms and rotations are no part of it: fold the norms first where their weights matter.
+/// reads. Norms and rotations are no part of it: fold the norms first where their weights matter. Where scores compare
+/// queries and keys of earlier positions too, a head has a QK circuit for each pair of `lags`: `W_Q W_Kᵀ` times the
+/// entry of its lag matrix.
 /// Identities: `product_gap` is the greatest absolute difference of the singular value decomposition from the product
 /// (of 64 rows, with `vocab`), `norm_gap` that of the norm from the root of the squared singular values, and
 /// `trace_gap` that of the product's diagonal from the eigenvalues, each summed.
@@ -39,6 +41,10 @@ pub struct HeadCircuit {
     pub head: usize,
     /// Which of its circuits.
     pub circuit: Circuit,
+    /// Lags of query and key, wanted for a QK circuit where scores compare those of earlier positions too: how far before
+    /// the attending position the query's token lies, and how far before the position attended to the key's.
+    #[serde(default)]
+    pub lags: Option<[usize; 2]>,
     /// Whether it goes from token to token, in place of from stream to stream.
     #[serde(default)]
     pub vocab: bool,
@@ -55,7 +61,7 @@ impl HeadCircuit {
     /// A circuit of a head, from stream to stream.
     #[must_use]
     pub const fn new(layer: usize, head: usize, circuit: Circuit) -> Self {
-        Self { layer, head, circuit, vocab: false, top: ten() }
+        Self { layer, head, circuit, lags: None, vocab: false, top: ten() }
     }
 }
 
@@ -111,9 +117,12 @@ impl Tool for HeadCircuit {
         let place = HeadPlace::new(self.layer, self.head);
         place.check(model)?;
         cx.progress(0, 1)?;
-        let matrix =
-            if self.vocab { self.circuit.of_vocabulary(model, place)? } else { self.circuit.of_head(model, place)? };
-        let name = format!("{} circuit of {}", self.circuit.name(), place.label());
+        let matrix = if self.vocab {
+            self.circuit.of_vocabulary(model, place, self.lags)?
+        } else {
+            self.circuit.of_head(model, place, self.lags)?
+        };
+        let name = format!("{} circuit of {}{}", self.circuit.name(), place.label(), lags::suffix(self.lags));
         let own_tokens = if self.vocab { Some(own_tokens(cx, &matrix, &name, top)?) } else { None };
 
         let svd = matrix.svd()?;

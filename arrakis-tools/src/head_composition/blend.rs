@@ -153,6 +153,10 @@ impl Tool for BlendedHead {
             single_gap,
         })
     }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.as_ref().map(|metric| metric.described(model)).transpose()
+    }
 }
 
 impl BlendedHead {

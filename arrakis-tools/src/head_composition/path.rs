@@ -18,7 +18,8 @@ use crate::{HeadInput, HeadPlace, gap, index};
 /// `part · whole / |whole|²`, at the query (`q`) or at the key (`k`, `v`); shares sum to 1. Queries and keys go on
 /// through their norm, with its scale held fixed, and their rotation, and what a part adds to the attention score of a
 /// query and a key is its effect (logits of attention). The effect through `v` is the share that what is moved from the
-/// key has in the receiver's `z` at the query.
+/// key has in the receiver's `z` at the query. Where scores compare queries and keys of earlier positions too, or are
+/// otherwise made of more than the pair's own, only `v` can be asked for.
 /// Identities: `input_gap` is the greatest absolute difference, over all positions, of the parts' sum from the model's
 /// `q`, `k` or `v`, and `effect_gap` that of the effects' sum from the model's score, or from the share through `v`.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021): the stream is a sum, so what a head

@@ -14,7 +14,8 @@ use crate::{Circuit, HeadInput, HeadPlace, gap, index};
 /// circuit `W_V W_O` and `B` what the later one makes of its input: `W_Q W_Kᵀ` (Q-composition), `W_K W_Qᵀ`
 /// (K-composition) or `W_V W_O` (V-composition). It lies in 0..=1; random circuits have `1 / √d_model` in the mean square,
 /// which is given as `random`. Pairs that are not in order are 0. Norms, rotations and biases are no part of it: fold
-/// the norms first where their weights matter.
+/// the norms first where their weights matter. Where scores compare queries and keys of earlier positions too, each pair
+/// of lags multiplies `B` by a number, so that the score is that of every pair.
 /// It is computed in the model's kind, in 32 bits at least. Identity: `dense_gap` is the greatest absolute difference,
 /// over the strongest pair of each kind, from the score of the product formed in full, in double.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021).
@@ -126,8 +127,8 @@ impl Tool for CompositionScores {
 
 /// A score computed from the product itself, in double.
 fn dense_score(model: &dyn Model, input: HeadInput, [earlier, later]: [HeadPlace; 2]) -> Result<f64> {
-    let a = Circuit::Ov.of_head(model, earlier)?.dense()?;
-    let b = input.of_head(model, later)?;
+    let a = Circuit::Ov.of_head_unweighed(model, earlier)?.dense()?;
+    let b = input.of_head_unweighed(model, later)?;
     let norm = |matrix: &Tensor| -> Result<f64> { Ok(matrix.f_norm()?.f_double_value(&[])?) };
     Ok(norm(&b.apply(&a)?)? / (norm(&a)? * norm(&b.dense()?)?))
 }

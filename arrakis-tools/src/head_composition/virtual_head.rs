@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::circuit::{embedded, unembedded};
 use crate::factored_matrix::{eigenvalue_grid, sorted};
-use crate::{Circuit, FactoredMatrix, HeadInput, HeadPlace, index};
+use crate::{Circuit, FactoredMatrix, HeadInput, HeadPlace, index, lags};
 
 /// Describes the head that an earlier and a later head make together, by the product of their circuits.
 ///
@@ -18,7 +18,8 @@ use crate::{Circuit, FactoredMatrix, HeadInput, HeadPlace, index};
 /// `W_V W_O W_Q' W_K'ᵀ`; through its keys the same at the key, `W_V W_O W_K' W_Q'ᵀ`. All are `[d_model, d_model]` and
 /// kept as factors. With `tokens` it is also shown what each does once the earlier head has moved it: which tokens it
 /// promotes through `v` (by `W_E … W_U`), which keys it looks for through `q`, and by which queries it is found through
-/// `k` (by `W_E … W_Eᵀ`). Norms, rotations and biases are no part of it.
+/// `k` (by `W_E … W_Eᵀ`). Norms, rotations and biases are no part of it. Where the later head's scores compare queries
+/// and keys of earlier positions too, `q` and `k` are of a pair of `lags`, and times the entry of its lag matrix.
 /// Identity: `product_gap` is the greatest absolute difference of the singular value decomposition from the product of
 /// the four matrices.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021).
@@ -45,6 +46,10 @@ pub struct VirtualHead {
     pub later: HeadPlace,
     /// What the later head reads with.
     pub input: HeadInput,
+    /// Lags of query and key, wanted for `q` and `k` where the later head's scores compare those of earlier positions too:
+    /// how far before the attending position the query's token lies, and how far before the one attended to the key's.
+    #[serde(default)]
+    pub lags: Option<[usize; 2]>,
     /// Tokens whose effect is shown.
     #[serde(default)]
     pub tokens: Vec<TokenChoice>,
@@ -61,7 +66,7 @@ impl VirtualHead {
     /// The virtual head of two heads through an input, without tokens.
     #[must_use]
     pub const fn new(earlier: HeadPlace, later: HeadPlace, input: HeadInput) -> Self {
-        Self { earlier, later, input, tokens: Vec::new(), top: ten() }
+        Self { earlier, later, input, lags: None, tokens: Vec::new(), top: ten() }
     }
 }
 
@@ -110,12 +115,13 @@ impl Tool for VirtualHead {
         in_order(model, self.earlier, self.later)?;
         let tokens: Vec<i64> = self.tokens.iter().map(|token| token.id(model)).collect::<Result<_>>()?;
         cx.progress(0, 1)?;
-        let first = Circuit::Ov.of_head(model, self.earlier)?;
-        let second = self.input.of_head(model, self.later)?;
+        let first = Circuit::Ov.of_head(model, self.earlier, None)?;
+        let second = self.input.of_head(model, self.later, self.lags)?;
         let matrix = first.chain(&second)?;
 
         let input = self.input.name();
-        let name = format!("virtual head {} → {} through {input}", self.earlier.label(), self.later.label());
+        let (earlier, later) = (self.earlier.label(), self.later.label());
+        let name = format!("virtual head {earlier} → {later} through {input}{}", lags::suffix(self.lags));
         let svd = matrix.svd()?;
         let values = answer::numbers(&svd.singular_values)?;
         let eigenvalues = sorted(&matrix.eigenvalues()?)?;

@@ -1,8 +1,8 @@
 //! Which neurons wrote a logit.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Prompt, Ranking, Result, RowTokens, Series, Site, Tool, Weight,
-    answer, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Model, Prompt, Ranking, Result, RowTokens, Series, Site, Tool,
+    Weight, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::rows::{ReadRows, difference, direction};
 use crate::residual_decomposition::neuron_label;
-use crate::{gap, index, reduce};
+use crate::{answer_and_wrong, gap, index, reduce};
 
 /// Ranks the neurons that wrote most of a logit difference, over the whole model and in each layer.
 ///
@@ -101,8 +101,7 @@ impl Tool for NeuronAttribution {
         let dims = model.dims();
         let top = index::count("top", self.top.min(dims.d_mlp), dims.d_mlp)?;
         let tokens = self.prompt.tokens(model)?;
-        let answer_ids = self.answer.ids(model, tokens.batch())?;
-        let wrong = self.wrong.as_ref().map(|wrong| wrong.ids(model, tokens.batch())).transpose()?;
+        let (answer_ids, wrong) = answer_and_wrong::ids(&self.answer, self.wrong.as_ref(), model, tokens.batch())?;
         let read = ReadRows::of(model, &tokens, self.position)?;
         let blocks = (0..dims.n_layers).flat_map(|layer| [Site::MLP_POST.at(layer), Site::MLP_OUT.at(layer)]);
         let scale = Site::LN_FINAL_SCALE.global();
@@ -134,7 +133,13 @@ impl Tool for NeuronAttribution {
         let (by_neuron, biases) = (Tensor::f_stack(&by_neuron, 0)?, Tensor::f_stack(&biases, 0)?);
         let value = if wrong.is_some() { "logit difference" } else { "logit" };
         let logits = difference(&read.logits(run.logits()?)?, &answer_ids, wrong.as_ref())?;
-        shown(&by_neuron, &biases, top, value, logits.f_mean(Kind::Double)?.f_double_value(&[])?, mlp_gap)
+        let tokens = answer_and_wrong::title(&self.answer, self.wrong.as_ref(), model)?;
+        let logit_difference = logits.f_mean(Kind::Double)?.f_double_value(&[])?;
+        shown(&by_neuron, &biases, top, (&tokens, value), logit_difference, mlp_gap)
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        answer_and_wrong::measured(&self.answer, self.wrong.as_ref(), model).map(Some)
     }
 }
 
@@ -143,10 +148,11 @@ fn shown(
     by_neuron: &Tensor,
     biases: &Tensor,
     top: usize,
-    value: &str,
+    (tokens, value): (&str, &str),
     logit_difference: f64,
     mlp_gap: f64,
 ) -> Result<NeuronParts> {
+    let of = |what: &str| format!("{what} of {tokens}");
     let (layers, neurons) = (by_neuron.size()[0] as usize, by_neuron.size()[1] as usize);
     let axis = Axis::indices("layer", layers);
     let values = answer::numbers(by_neuron)?;
@@ -167,12 +173,12 @@ fn shown(
     let sum = |values: &Tensor| answer::numbers(&values.f_sum_dim_intlist(-1, false, Kind::Double)?);
     Ok(NeuronParts {
         logit_difference,
-        top: Ranking::new("greatest neurons", value, entries),
-        by_layer: Grid::from_tensor("greatest neurons by layer", value, axis.clone(), ranks, &greatest)?
+        top: Ranking::new(of("greatest neurons"), value, entries),
+        by_layer: Grid::from_tensor(of("greatest neurons by layer"), value, axis.clone(), ranks, &greatest)?
             .with_cells(cells)?
             .diverging(),
         layers: Series::new(
-            "attribution of the MLPs by layer",
+            of("attribution of the MLPs by layer"),
             value,
             axis.clone(),
             [
@@ -182,7 +188,8 @@ fn shown(
                 ("lowering", sum(&by_neuron.f_clamp_max(0)?)?),
             ],
         )?,
-        neurons: Grid::new("attribution by neuron", value, axis, Axis::indices("neuron", neurons), values)?.diverging(),
+        neurons: Grid::new(of("attribution by neuron"), value, axis, Axis::indices("neuron", neurons), values)?
+            .diverging(),
         mlp_gap,
     })
 }

@@ -4,6 +4,7 @@ use arrakis_core::{Cache, Context, HookPoint, ModelExt, Result, Site, Tokens, We
 use tch::{Device, Kind, Tensor};
 
 use super::{AblationEffects, LensAblation};
+use crate::answer_and_wrong;
 use crate::logit_attribution::rows::{ReadRows, difference};
 
 /// The bytes of activations of a pass where no bound is given.
@@ -30,8 +31,7 @@ impl Ablated {
         let model = cx.model();
         let dims = model.dims();
         let tokens = asked.prompt.tokens(model)?;
-        let answer = asked.answer.ids(model, tokens.batch())?;
-        let wrong = asked.wrong.as_ref().map(|wrong| wrong.ids(model, tokens.batch())).transpose()?;
+        let (answer, wrong) = answer_and_wrong::ids(&asked.answer, asked.wrong.as_ref(), model, tokens.batch())?;
         let read = ReadRows::of(model, &tokens, asked.position)?;
         let mut trace = model.trace(&tokens).logits(read.wanted());
         trace = trace.keep(Site::RESID_PRE).keep(Site::ATTN_OUT).keep(Site::MLP_OUT);

@@ -1,11 +1,13 @@
 //! What a component does to a logit by itself, and what becomes of it when the layers after it answer.
 
-use arrakis_core::{Answer, Axis, Context, Grid, Prompt, Residual, Result, RowTokens, Site, Tool, register_tools};
+use arrakis_core::{
+    Answer, Axis, Context, Grid, Model, Prompt, Residual, Result, RowTokens, Site, Tool, register_tools,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ablated::Ablated;
-use crate::gap;
+use crate::{answer_and_wrong, gap};
 
 /// Compares the direct effect of every component on a logit difference with its total effect, when it is ablated.
 ///
@@ -119,9 +121,11 @@ impl Tool for AblationEffects {
             }
         }
         let value = if self.wrong.is_some() { "logit difference" } else { "logit" };
+        let tokens = answer_and_wrong::title(&self.answer, self.wrong.as_ref(), cx.model())?;
         let grids = |effects: &[(f64, f64)], columns: &Axis| -> Result<[Grid; 3]> {
             let grid = |title: &str, of: fn(&(f64, f64)) -> f64| -> Result<Grid> {
                 let values = effects.iter().map(of).collect();
+                let title = format!("{title} on {tokens}");
                 Ok(Grid::new(title, value, Axis::indices("layer", dims.n_layers), columns.clone(), values)?.diverging())
             };
             let total = grid("total effect", |effect| effect.0)?;
@@ -134,6 +138,10 @@ impl Tool for AblationEffects {
         let last_gap = if dims.residual == Residual::Parallel { gap::worse(mlp, last[0].abs()) } else { mlp };
         let heads = if self.heads { Some(grids(&heads, &Axis::indices("head", dims.n_heads))?) } else { None };
         Ok(Effects { logit_difference: runs.difference, total, direct, remaining, heads, last_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        answer_and_wrong::measured(&self.answer, self.wrong.as_ref(), model).map(Some)
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use arrakis_core::{
-    Answer, Case, Context, Error, Grid, HookPoint, Metric, Prompt, Result, Site, Stack, Sweep, Tool, register_tools,
+    Answer, Case, Context, Error, Grid, HookPoint, Metric, Model, Prompt, Result, Site, Stack, Sweep, Tool,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -127,6 +128,10 @@ impl Tool for ActivationPatching {
         let values = self.kinds.iter().copied().zip(values.into_iter().map(scaled));
         let Tables { grids, pairs } = Tables::of(cx, ("activation patching", &value), (&layers, &pair), values)?;
         Ok(Patches { clean: runs.clean, corrupted: runs.corrupted, grids, pairs, whole_patch_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Activation patching by its linear part: all patches from one backward pass.
 
 use arrakis_core::{
-    Answer, Axis, Case, Context, Error, Grid, HookPoint, Metric, ModelExt, Prompt, Result, Site, Stack, Sweep, Tool,
-    Trace, answer, register_tools,
+    Answer, Axis, Case, Context, Error, Grid, HookPoint, Metric, Model, ModelExt, Prompt, Result, Site, Stack, Sweep,
+    Tool, Trace, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -214,6 +214,10 @@ impl Tool for AttributionPatching {
         let values = self.kinds.iter().copied().zip(values);
         let Tables { grids, pairs } = Tables::of(cx, ("attribution patching", &value), (&layers, &pair), values)?;
         Ok(Attributions { clean, corrupted, grids, pairs, checks, head_gap })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Path patching: what a head tells another one, and nothing else.
 
-use arrakis_core::{Answer, Axis, Context, Error, Grid, Metric, Prompt, Result, Tool, register_tools};
+use arrakis_core::{Answer, Axis, Context, Error, Grid, Metric, Model, Prompt, Result, Tool, register_tools};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +171,10 @@ impl Tool for PathPatching {
         values.resize(dims.n_layers * dims.n_heads, frozen.runs.corrupted);
         paths(&frozen, self.scale, (&self.metric, "sender"), values, replayed)
     }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
+    }
 }
 
 impl Tool for DirectPath {
@@ -199,6 +203,10 @@ impl Tool for DirectPath {
         let replayed = values.remove(0);
         let before = vec![frozen.runs.corrupted; (sender + 1) * dims.n_heads];
         paths(&frozen, self.scale, (&self.metric, "receiver"), [before, values].concat(), replayed)
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

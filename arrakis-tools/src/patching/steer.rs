@@ -1,7 +1,7 @@
 //! A direction added to the residual stream, and what it does to the next token.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Metric, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Site, Tool, edit,
+    Answer, Axis, Context, Error, Metric, Model, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Site, Tool, edit,
     register_tools,
 };
 use schemars::JsonSchema;
@@ -168,6 +168,10 @@ impl Tool for Steer {
             logits: Tensor::f_stack(&logits, 0)?,
             zero_gap,
         })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::TypedRelation;
 use super::tokens::ends_of_form;
+use crate::lags::Lags;
 use crate::{Circuit, gap};
 
 /// The pairs of a relation as a table of its subjects and objects.
@@ -49,8 +50,14 @@ impl Pairs {
     }
 
     /// What each head of a layer makes of the pairs, and the gap of the means.
-    pub(super) fn scores(&self, model: &dyn Model, circuit: Circuit, layer: usize) -> Result<(Vec<HeadScore>, f64)> {
-        let circuits = circuit.of_layer(model, layer)?;
+    pub(super) fn scores(
+        &self,
+        model: &dyn Model,
+        circuit: Circuit,
+        layer: usize,
+        lags: Option<Lags>,
+    ) -> Result<(Vec<HeadScore>, f64)> {
+        let circuits = circuit.of_layer(model, layer, lags)?;
         let (left, right) = ends_of_form(model, circuit, &self.subjects, &self.objects)?;
         let forms = circuits.left_matmul(&left)?.matmul(&right)?;
         let (left, right) = (left.f_mean_dim(0, true, Kind::Double)?, right.f_mean_dim(1, true, Kind::Double)?);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{decomposed, queries_and_keys};
-use crate::{Circuit, FactoredMatrix, Svd, gap, index};
+use crate::{Circuit, FactoredMatrix, Svd, gap, index, lags};
 
 /// Finds the directions that a head's circuit relates to each other most, by its singular values.
 ///
@@ -15,7 +15,8 @@ use crate::{Circuit, FactoredMatrix, Svd, gap, index};
 /// uses is its effective rank, the exponential of the entropy of its singular values over their sum. Directions are unit
 /// vectors of the residual stream (`[d_model]`); each pair may be turned over together, and here the greatest entry of
 /// each left one is positive. Norms and rotations are no part of a circuit: fold the norms first where their weights
-/// matter.
+/// matter. Where scores compare queries and keys of earlier positions too, a head has a QK circuit for each pair of
+/// `lags`: one matrix, times the entry of its lag matrix.
 /// Identities: `norm_gap` is the greatest absolute difference, over the heads, of the root of the summed squares of the
 /// singular values from the circuit's norm, and `direction_gap` that of `W v` from `s u`, over the directions given.
 /// Source: Millidge and Black, "The singular value decompositions of transformer weight matrices are highly
@@ -38,6 +39,10 @@ pub struct RelationSubspaces {
     /// The circuit that is decomposed.
     #[serde(default = "queries_and_keys")]
     pub circuit: Circuit,
+    /// Lags of query and key, wanted for a QK circuit where scores compare those of earlier positions too: how far before
+    /// the attending position the query's token lies, and how far before the position attended to the key's.
+    #[serde(default)]
+    pub lags: Option<[usize; 2]>,
     /// Layers to look at; all of them if absent.
     #[serde(default)]
     pub layers: Option<Vec<usize>>,
@@ -55,7 +60,7 @@ const fn five() -> usize {
 
 impl Default for RelationSubspaces {
     fn default() -> Self {
-        Self { circuit: queries_and_keys(), layers: None, heads: None, top: five() }
+        Self { circuit: queries_and_keys(), lags: None, layers: None, heads: None, top: five() }
     }
 }
 
@@ -107,7 +112,7 @@ impl Tool for RelationSubspaces {
         let (mut norm_gap, mut direction_gap) = (0.0, 0.0);
         for (done, layer) in layers.iter().enumerate() {
             cx.progress(done as u64, layers.len() as u64)?;
-            let (a, b) = self.circuit.of_layer(model, *layer)?.into_factors();
+            let (a, b) = self.circuit.of_layer(model, *layer, self.lags)?.into_factors();
             let circuits = FactoredMatrix::new(a.f_index_select(0, &places)?, b.f_index_select(0, &places)?)?;
             let Svd { u, singular_values, v } = decomposed(&circuits)?;
             let squares = singular_values.f_square()?.f_sum_dim_intlist(-1, false, Kind::Double)?;
@@ -133,7 +138,7 @@ impl Tool for RelationSubspaces {
         let rank_axis = |len: i64| Axis::new("rank", (1..=len).map(|rank| rank.to_string()));
         let names = layers.iter().flat_map(|layer| heads.iter().map(|head| index::head_label(*layer, *head)));
         let name_axis = Axis::new("head", names.collect::<Vec<_>>());
-        let circuit = self.circuit.name();
+        let circuit = format!("{}{}", self.circuit.name(), lags::suffix(self.lags));
         let by_rank = |title: &str, value: &str, values: &Tensor| {
             let flat = values.f_reshape([count, ranks])?;
             Grid::from_tensor(format!("{title} of {circuit}"), value, name_axis.clone(), rank_axis(ranks), &flat)

@@ -10,14 +10,15 @@ use tch::{Device, Kind, Tensor};
 use super::{decomposed, queries_and_keys};
 use crate::circuit::{embedded, unembedded};
 use crate::columns::columns;
-use crate::{Circuit, FactoredMatrix, HeadPlace, Svd, gap, index};
+use crate::{Circuit, FactoredMatrix, HeadPlace, Svd, gap, index, lags};
 
 /// Shows which tokens lie furthest along the singular directions of a head's circuit, on its left and on its right.
 ///
 /// The circuit is `Σ s u vᵀ`; a token's projection on the left is its embedding times `u`, on the right its embedding
 /// times `v` (QK) or `v` times its unembedding (OV). The tokens at the `+` ends of a direction relate to each other
 /// positively, and so do those at the `-` ends: as queries and keys, or as what is read and what is promoted.
-/// Projections are of the embeddings as they are: positions, norms and rotations are no part of them.
+/// Projections are of the embeddings as they are: positions, norms and rotations are no part of them. Where scores
+/// compare queries and keys of earlier positions too, a head has a QK circuit for each pair of `lags`.
 /// Identity: over all directions, `s` times the projections sums to the circuit from token to token; `form_gap` is the
 /// greatest absolute difference of the two for all pairs of the given tokens, or of those listed where none are given.
 /// Source: Millidge and Black, "The singular value decompositions of transformer weight matrices are highly
@@ -44,6 +45,10 @@ pub struct RelationTokens {
     /// The circuit that is decomposed.
     #[serde(default = "queries_and_keys")]
     pub circuit: Circuit,
+    /// Lags of query and key, wanted for a QK circuit where scores compare those of earlier positions too: how far before
+    /// the attending position the query's token lies, and how far before the position attended to the key's.
+    #[serde(default)]
+    pub lags: Option<[usize; 2]>,
     /// How many directions are shown.
     #[serde(default = "five")]
     pub directions: usize,
@@ -64,7 +69,15 @@ impl RelationTokens {
     #[must_use]
     pub const fn new(place: HeadPlace) -> Self {
         let HeadPlace { layer, head } = place;
-        Self { layer, head, circuit: queries_and_keys(), directions: five(), top: five(), tokens: Vec::new() }
+        Self {
+            layer,
+            head,
+            circuit: queries_and_keys(),
+            lags: None,
+            directions: five(),
+            top: five(),
+            tokens: Vec::new(),
+        }
     }
 }
 
@@ -105,7 +118,7 @@ impl Tool for RelationTokens {
         let model = cx.model();
         let dims = model.dims();
         let place = HeadPlace::new(self.layer, self.head);
-        let circuit = self.circuit.of_head(model, place)?;
+        let circuit = self.circuit.of_head(model, place, self.lags)?;
         let directions = index::count("directions", self.directions, dims.d_head.min(dims.d_model))?;
         let top = index::count("top", self.top, dims.vocab)? as i64;
         let given: Vec<i64> = self.tokens.iter().map(|token| token.id(model)).collect::<Result<_>>()?;
@@ -119,7 +132,7 @@ impl Tool for RelationTokens {
             Circuit::Qk => embedded(model, &v)?.f_transpose(0, 1)?,
             Circuit::Ov => unembedded(model, &v.f_transpose(0, 1)?)?,
         };
-        let name = format!("{} of {}", self.circuit.name(), place.label());
+        let name = format!("{} of {}{}", self.circuit.name(), place.label(), lags::suffix(self.lags));
         let (left_ends, mut listed) = ends(model, &left, top, format!("left directions of {name}"))?;
         let (right_ends, more) = ends(model, &right, top, format!("right directions of {name}"))?;
         listed.extend(more);

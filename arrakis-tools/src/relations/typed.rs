@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pairs::{HeadScore, Pairs};
 use super::queries_and_keys;
-use crate::{Circuit, gap, index};
+use crate::{Circuit, gap, index, lags};
 
 /// Scores how well each head tells the true pairs of a relation from shuffled ones, by its weights alone.
 ///
@@ -17,7 +17,9 @@ use crate::{Circuit, gap, index};
 /// the object is promoted where the subject is read), unscaled. Shuffled pairs are every subject with every object of
 /// the relation that is not its own. The AUC is the chance that a true pair scores above a shuffled one, ties counted
 /// half: 1/2 says nothing, 1 is a head that holds the relation, 0 one that avoids it. Embeddings are taken as they are:
-/// positions, norms and rotations are no part of it.
+/// positions, norms and rotations are no part of it. Where scores compare queries and keys of earlier positions too, a
+/// QK form is of a pair of `lags`, and times the entry of the head's lag matrix there: a head that looks for what its
+/// key's neighbour was holds its relation at a key lag of 1. The AUC takes the sign of the entry alone, the means its size.
 /// Identity: the form is bilinear, so its mean over all subjects and objects is that of their mean embeddings, and
 /// `mean_gap` is the greatest absolute difference of the two.
 /// Source: Elhage et al., "A mathematical framework for transformer circuits" (2021), for the forms; Hanley and
@@ -43,6 +45,10 @@ pub struct TypedRelations {
     /// The circuit whose form is taken.
     #[serde(default = "queries_and_keys")]
     pub circuit: Circuit,
+    /// Lags of query and key, wanted for a QK circuit where scores compare those of earlier positions too: how far before
+    /// the attending position the query's token lies, and how far before the position attended to the key's.
+    #[serde(default)]
+    pub lags: Option<[usize; 2]>,
     /// Layers to look at; all of them if absent.
     #[serde(default)]
     pub layers: Option<Vec<usize>>,
@@ -80,7 +86,7 @@ impl TypedRelations {
     /// How each head's QK circuit holds these relations.
     #[must_use]
     pub const fn new(relations: Vec<TypedRelation>) -> Self {
-        Self { relations, circuit: queries_and_keys(), layers: None, top: ten() }
+        Self { relations, circuit: queries_and_keys(), lags: None, layers: None, top: ten() }
     }
 }
 
@@ -154,7 +160,7 @@ impl Tool for TypedRelations {
             let mut scores = Vec::new();
             for (step, layer) in layers.iter().enumerate() {
                 cx.progress((done * layers.len() + step) as u64, total)?;
-                let (of_layer, gap) = pairs.scores(model, self.circuit, *layer)?;
+                let (of_layer, gap) = pairs.scores(model, self.circuit, *layer, self.lags)?;
                 scores.extend(of_layer);
                 mean_gap = gap::worse(mean_gap, gap);
             }
@@ -167,7 +173,7 @@ impl Tool for TypedRelations {
 impl TypedRelations {
     fn shown(&self, model: &dyn Model, name: &str, layers: &[usize], scores: &[HeadScore]) -> Result<Relation> {
         let heads = model.dims().n_heads;
-        let circuit = self.circuit.name();
+        let circuit = format!("{}{}", self.circuit.name(), lags::suffix(self.lags));
         let grid = |title: &str, value: &str, number: fn(&HeadScore) -> f64| {
             let (rows, columns) = (Axis::new("layer", index::labels(layers)), Axis::indices("head", heads));
             Grid::new(

@@ -125,6 +125,10 @@ impl Tool for ResidualGradient {
         let rows = (0..tokens.batch()).map(|row| here.row(cx, &tokens, row, &path, self.metric.label()));
         Ok(StreamGradients { rows: rows.collect::<Result<_>>()? })
     }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
+    }
 }
 
 impl ResidualGradient {

@@ -52,9 +52,9 @@ pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(a.f_mul(b)?.f_sum_dim_intlist(-1, false, Kind::Double)?)
 }
 
-/// Cosines along the last dimension; 0 where a vector has no length.
+/// Cosines along the last dimension; 0 where a vector has no length, NaN where one is not finite.
 pub(super) fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let lengths = norm(a)?.f_mul(&norm(b)?)?;
     let cosine = dot(a, b)?.f_div(&lengths)?.f_clamp(-1.0, 1.0)?;
-    Ok(cosine.f_where_self(&lengths.f_gt(0.0)?, &cosine.f_zeros_like()?)?)
+    Ok(cosine.f_masked_fill(&lengths.f_eq(0.0)?, 0.0)?)
 }

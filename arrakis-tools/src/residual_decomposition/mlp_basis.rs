@@ -1,7 +1,10 @@
 //! The directions that an MLP reads and writes most strongly.
 
+use std::ops::Range;
+
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, Model, Result, Series, Stack, Stream, Tool, Weight, answer, register_tools,
+    Answer, Axis, Context, Dims, Error, Grid, Model, Result, Series, Stack, Stream, Tool, Weight, answer,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,8 +18,9 @@ use crate::{gap, index};
 /// `W_in W_out = U S Vᵀ`, with the activation function left out: what lies along `U[:, i]` is read, times `S[i]`, and
 /// written along `V[:, i]`. Each direction is shown by the tokens it is most like: read directions by the embedding,
 /// written ones by the unembedding (inner products; of the two signs, the one with the greatest written token). Both
-/// matrices are first taken apart by QR where that makes the product smaller. A gated MLP reads through two matrices; `side` chooses one. Identity: the
-/// factors map random vectors as the two matrices do, and `product_gap` is the greatest absolute difference.
+/// matrices are first taken apart by QR where that makes the product smaller. A gated MLP reads through two matrices;
+/// `side` chooses one. Of a mixture of experts one is taken apart, since no position uses all.
+/// Identity: the factors map random vectors as the two matrices do, and `product_gap` is the greatest absolute difference.
 /// Source: Millidge and Black, "The singular value decompositions of transformer weight matrices are highly
 /// interpretable" (2022).
 ///
@@ -41,6 +45,9 @@ pub struct MlpBasis {
     /// Through which matrix a gated MLP reads.
     #[serde(default)]
     pub side: MlpSide,
+    /// Which expert is taken apart, where MLPs are mixtures of experts.
+    #[serde(default)]
+    pub expert: Option<usize>,
     /// How many directions are shown of each layer, strongest first; no more than there are.
     #[serde(default = "five")]
     pub top: usize,
@@ -66,7 +73,7 @@ const fn five() -> usize {
 
 impl Default for MlpBasis {
     fn default() -> Self {
-        Self { layers: None, side: MlpSide::default(), top: five(), tokens: five() }
+        Self { layers: None, side: MlpSide::default(), expert: None, top: five(), tokens: five() }
     }
 }
 
@@ -116,14 +123,15 @@ impl Tool for MlpBasis {
         let model = cx.model();
         let dims = model.dims();
         let layers = index::chosen("layer", self.layers.as_deref(), dims.n_layers)?;
-        let rank = dims.d_model.min(dims.d_mlp);
+        let neurons = self.neurons(dims)?;
+        let rank = dims.d_model.min(neurons.len());
         let top = index::count("top", self.top.min(rank), rank)?;
         let tokens = index::count("tokens", self.tokens, dims.vocab)?;
         let mut random = cx.stream(Self::NAME);
         let (mut bases, mut lines, mut product_gap) = (Vec::new(), Vec::new(), 0.0);
         for (done, layer) in layers.iter().enumerate() {
             cx.progress(done as u64, layers.len() as u64)?;
-            let factors = Factors::of(model, *layer, self.side)?;
+            let factors = Factors::of(model, *layer, self.side, &neurons)?;
             product_gap = gap::worse(product_gap, factors.product_gap(&mut random)?);
             lines.push((format!("layer {layer}"), answer::numbers(&factors.values)?));
             bases.push(factors.shown(model, *layer, top, tokens)?);
@@ -131,6 +139,26 @@ impl Tool for MlpBasis {
         let axis = Axis::indices("direction", rank);
         let singular_values = Series::new("singular values of the MLPs", "singular value", axis, lines)?;
         Ok(MlpBases { singular_values, layers: bases, product_gap })
+    }
+}
+
+impl MlpBasis {
+    /// The neurons of the MLP, or of the expert.
+    fn neurons(&self, dims: &Dims) -> Result<Range<usize>> {
+        let refused = |why: String| Err(Error::Invalid { what: "expert".into(), why });
+        let experts = dims.others.get("expert").copied();
+        match (experts, self.expert) {
+            (None, None) => Ok(0..dims.d_mlp),
+            (None, Some(_)) => refused("the MLPs of this model are no mixtures; leave it out".into()),
+            (Some(experts), None) => {
+                refused(format!("each position uses some of {experts} experts, and none all; give the number of one"))
+            }
+            (Some(experts), Some(expert)) => {
+                index::chosen("expert", Some(&[expert]), experts)?;
+                let each = dims.d_mlp / experts;
+                Ok(expert * each..(expert + 1) * each)
+            }
+        }
     }
 }
 
@@ -149,7 +177,7 @@ struct Factors {
 }
 
 impl Factors {
-    fn of(model: &dyn Model, layer: usize, side: MlpSide) -> Result<Self> {
+    fn of(model: &dyn Model, layer: usize, side: MlpSide, neurons: &Range<usize>) -> Result<Self> {
         let weight = match side {
             MlpSide::In => Weight::IN,
             MlpSide::Gate => Weight::GATE,
@@ -160,7 +188,8 @@ impl Factors {
         })?;
         let (into, out) =
             (into.f_to_kind(Kind::Double)?, model.weight(Weight::OUT.at(layer))?.f_to_kind(Kind::Double)?);
-        Self::taken_apart(into, out)
+        let (first, count) = (neurons.start as i64, neurons.len() as i64);
+        Self::taken_apart(into.f_narrow(1, first, count)?, out.f_narrow(0, first, count)?)
     }
 
     /// The factors of the product of `[d_model, d_mlp]` and `[d_mlp, d_model]`.

@@ -1,6 +1,8 @@
 //! What each layer is worth: the run with it deleted, repeated, or exchanged with the next.
 
-use arrakis_core::{Answer, Axis, Context, Grid, Metric, ModelExt, Prompt, Ranking, Result, Tool, register_tools};
+use arrakis_core::{
+    Answer, Axis, Context, Grid, Metric, Model, ModelExt, Prompt, Ranking, Result, Tool, register_tools,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -119,6 +121,10 @@ impl Tool for SurgeryEach {
             effect,
             natural_gap: gap::gap(&natural, plain.logits()?)?,
         })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.described(model).map(Some)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A run through the layers in another order.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Metric, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Tool, answer,
+    Answer, Axis, Context, Error, Metric, Model, ModelExt, PosSlice, Prompt, Ranking, Result, Series, Tool, answer,
     loss_by_row, register_tools,
 };
 use schemars::JsonSchema;
@@ -197,6 +197,10 @@ impl Tool for SurgeryLayers {
             natural_gap,
             order,
         })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.as_ref().map(|metric| metric.described(model)).transpose()
     }
 }
 

@@ -1,22 +1,23 @@
 //! How information flows from one token to another through the layers.
 
 use arrakis_core::{
-    Answer, Axis, Context, Error, Grid, HookPoint, Metric, ModelExt, PosSlice, Prompt, Result, Series, Site, Tokens,
-    Tool, Trace, answer, register_tools,
+    Answer, Axis, Context, Error, Grid, HookPoint, Metric, Model, ModelExt, PosSlice, Prompt, Result, Series, Site,
+    Tokens, Tool, Trace, answer, register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{gap, index, reduce};
+use crate::{gap, index, lags, reduce};
 
 /// Follows how information flows from one token to another through the layers, by attention.
 ///
 /// Rollout: the heads' mean pattern and the identity, which stands for the residual stream, are mixed and multiplied
 /// from layer to layer; an entry says how much of the source is in the target. With a metric also gradient-weighted
 /// rollout: `R ← R + E⁺[∇A ⊙ A] R` from the identity, where the gradient is that of the metric with respect to the
-/// pattern, and the mean is over heads of what is positive. MLPs count in neither. Identity: rows of a rollout sum to 1,
-/// and `row_gap` is the greatest absolute difference from it.
+/// pattern, and the mean is over heads of what is positive. MLPs count in neither. Patterns made without scores, by the
+/// kernels of an involution, are no shares and are refused.
+/// Identity: rows of a rollout sum to 1, and `row_gap` is the greatest absolute difference from it.
 /// Source: Abnar and Zuidema, "Quantifying attention flow in transformers" (2020); Chefer et al., "Generic
 /// attention-model explainability for interpreting bi-modal and encoder-decoder transformers" (2021).
 ///
@@ -122,6 +123,7 @@ impl Tool for WriteReadFlow {
             let why = "give a number from 0 to 1".into();
             return Err(Error::Invalid { what: format!("residual {}", self.residual), why });
         }
+        lags::shares(model, &(0..model.dims().n_layers).collect::<Vec<_>>())?;
         let tokens = self.prompt.tokens(model)?;
         let ends: Vec<[i64; 2]> =
             (0..tokens.batch()).map(|row| self.ends(tokens.row(row)?.len())).collect::<Result<_>>()?;
@@ -136,6 +138,10 @@ impl Tool for WriteReadFlow {
             self.row(cx, row, &tokens.row(row)?, ends, &attention, weighted.as_deref())
         });
         Ok(Flow { rows: rows.collect::<Result<_>>()? })
+    }
+
+    fn measured(&self, model: &dyn Model) -> Result<Option<String>> {
+        self.metric.as_ref().map(|metric| metric.described(model)).transpose()
     }
 }
 

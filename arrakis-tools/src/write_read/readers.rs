@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::maps::{self, Gain};
 use super::places::Places;
-use crate::{Direction, gap, index, reduce};
+use crate::{Direction, gap, index, lags, reduce};
 
 /// Finds the heads and MLPs that read a direction of the residual stream, by their weights and in a text.
 ///
@@ -18,6 +18,7 @@ use crate::{Direction, gap, index, reduce};
 /// over its root mean square over all directions: 1 is chance, the greatest is the root of `d_model`. In a text, the
 /// share is what the stream's part along the direction brings of a head's query, key or value at a position, projected
 /// on the whole of it (without biases): 1 if it is all of it, and the rest of the stream brings what is missing to 1.
+/// Queries and keys are those of their own position, before they are rotated or made to lag.
 /// Keys and values are those of key-value heads, which a group of heads shares. Identities: the squares along and across
 /// the direction sum to the whole (`weight_gap`, as a share of it), and the reading with its biases is the model's
 /// query, key and value (`read_gap`).
@@ -117,6 +118,7 @@ impl Tool for WriteReadReaders {
             [("W_in", Weight::IN, Vec::new()), ("W_gate", Weight::GATE, Vec::new())];
         for layer in 0..dims.n_layers {
             cx.progress(layer as u64, dims.n_layers as u64)?;
+            lags::check(model, layer)?;
             for (input, (name, weight, ..)) in INPUTS.into_iter().enumerate() {
                 let gain = Gain::reading(&maps::heads_read(model, weight, layer)?, &direction)?;
                 weight_gap = gap::worse(weight_gap, gain.gap);

@@ -180,3 +180,18 @@ fn patching_within_a_slice_takes_the_slice_of_the_other_run() {
         Ok(())
     });
 }
+
+#[test]
+fn logits_that_are_no_numbers_choose_no_token() {
+    let model = crate::families::loaded(&crate::fixtures::root().join("tests/golden/gpt2"), Kind::Double);
+    let ids = [9, 3, 17];
+    let tokens = Tokens::from_rows(&[ids.to_vec(), ids.to_vec()]).unwrap();
+    for temperature in [0.0, 1.0] {
+        let sampling = Sampling { temperature, ..sampling() };
+        // The second row is broken from the first new token on.
+        let broken = edit::row(1, edit::position(3, edit::scale(f64::NAN)));
+        let generation = Generation::new(&model, &tokens).sampling(sampling).edit(Site::RESID_POST.at(0), broken);
+        let why = generation.run(|_, _| Ok(())).unwrap_err().to_string();
+        assert!(why.contains("the logits of row 1 at step 1: they hold NaN"), "{why}");
+    }
+}

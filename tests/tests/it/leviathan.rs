@@ -2,6 +2,7 @@
 
 mod mixers;
 mod models;
+mod tools;
 mod training;
 
 use arrakis_leviathan::{Config, FeedForward, Lags, Leviathan, Mixer, Positions};

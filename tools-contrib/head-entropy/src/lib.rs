@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use arrakis_core::{
-    Answer, Axis, Context, Grid, ModelExt, PosSlice, Prompt, Result, Site, Tool, answer, edit, register_tools,
+    Answer, Axis, Context, Error, Grid, ModelExt, PosSlice, Prompt, Result, Scores, Site, Tool, answer, edit,
+    register_tools,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,10 @@ impl Tool for HeadEntropy {
 
     fn run(&self, cx: &Context<'_>) -> Result<Entropies> {
         let model = cx.model();
+        if let Some(layer) = (0..model.dims().n_layers).find(|layer| model.scores(*layer) == Scores::None) {
+            let why = "it is made without scores, so its rows are no shares of attention".into();
+            return Err(Error::Invalid { what: format!("the pattern of layer {layer}"), why });
+        }
         let tokens = self.prompt.tokens(model)?;
         let real = match tokens.mask() {
             Some(mask) => mask.shallow_clone(),

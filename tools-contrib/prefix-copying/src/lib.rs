@@ -109,7 +109,13 @@ impl PrefixCopying {
 
     /// The scores, layer by layer and head by head, and the greatest distance of a row's sum from 1.
     fn prefix_matching(&self, cx: &Context<'_>) -> Result<(Vec<f64>, f64)> {
-        let (model, tokens, length) = (cx.model(), self.tokens(cx)?, self.length as i64);
+        let model = cx.model();
+        if let Some(layer) = (0..model.dims().n_layers).find(|layer| model.scores(*layer) == arrakis_core::Scores::None)
+        {
+            let why = "it is made without scores, so its rows are no shares of attention".into();
+            return Err(Error::Invalid { what: format!("the pattern of layer {layer}"), why });
+        }
+        let (tokens, length) = (self.tokens(cx)?, self.length as i64);
         let layers = model.dims().n_layers as u64;
         let found = RefCell::new((Vec::new(), Vec::new()));
         let measure = edit::with(|pattern| {

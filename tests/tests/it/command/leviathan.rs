@@ -196,3 +196,22 @@ fn models_ship_with_the_command() {
         ended.err
     );
 }
+
+#[test]
+fn the_copying_head_relates_a_query_to_the_token_before_its_key() {
+    let relation = r#"relations=[{"name":"same","pairs":[["a","a"],["b","b"],["c","c"],["d","d"],["e","e"]]}]"#;
+    let args = ["ask", "relations.typed", "--model", "builtin:induction", relation];
+    let log = tempfile::tempdir().unwrap();
+    let ended = arrakis(log.path(), &args);
+    assert!(ended.status == 1 && ended.err.contains("L0H0 weighs [0, 1] most, by -1."), "{}", ended.err);
+    let at = |lags: &str| {
+        let found = json_printed(&[&args[..], &[lags, "--json"]].concat());
+        found["answer"]["same.auc"]["grid"]["values"][0].as_f64().unwrap()
+    };
+    assert!(at("lags=[0,1]") > 0.95, "{}", at("lags=[0,1]"));
+    // It looks away from where the token is three before the key.
+    assert!(at("lags=[0,3]") < 0.05, "{}", at("lags=[0,3]"));
+    // Fifty letters that are all different cannot be drawn of 26.
+    let heads = json_printed(&["ask", "attention.heads", "--model", "builtin:induction", "--json"]);
+    assert!(heads["parameters"]["length"].is_null(), "{heads}");
+}

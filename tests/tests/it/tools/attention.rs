@@ -109,7 +109,8 @@ fn detector_agrees_with_transformer_lens() {
 #[test]
 fn random_sequences_are_given_twice_and_drawn_anew_for_each_seed() {
     each_folder("heads on random tokens", |model, _, name| {
-        let asked = AttentionHeads { length: 6, batch: 2, bos: Some(TokenChoice::Id(1)), ..AttentionHeads::default() };
+        let asked =
+            AttentionHeads { length: Some(6), batch: 2, bos: Some(TokenChoice::Id(1)), ..AttentionHeads::default() };
         let run = |seed| asked.run(&Context::new(model).with_seed(seed)).unwrap();
         let (found, again, other) = (run(1), run(1), run(2));
         assert_eq!(found.tokens, again.tokens);

@@ -38,7 +38,7 @@ fn against_transformer_lens(model: &dyn Model, expected: &Tensors, which: &str) 
     for (circuit, name) in CIRCUITS {
         let wanted = |what: &str| &expected[&format!("{which}.{name}.{what}")];
         for layer in 0..layers {
-            let matrix = circuit.of_layer(model, layer as usize).unwrap();
+            let matrix = circuit.of_layer(model, layer as usize, None).unwrap();
             let Svd { u, singular_values, v } = matrix.svd().unwrap();
             let close = |found: &Tensor, what: &str| {
                 assert_close(&numbers(found), &wanted(what).get(layer), 1e-9, &format!("{which}.{name}.{what}"));
@@ -57,19 +57,22 @@ fn against_transformer_lens(model: &dyn Model, expected: &Tensors, which: &str) 
         }
     }
     let [earlier, later] = [(0, 0), (1, 1)].map(|(layer, head)| HeadPlace::new(layer, head));
-    let virtual_head =
-        Circuit::Ov.of_head(model, earlier).unwrap().chain(&Circuit::Ov.of_head(model, later).unwrap()).unwrap();
+    let virtual_head = Circuit::Ov
+        .of_head(model, earlier, None)
+        .unwrap()
+        .chain(&Circuit::Ov.of_head(model, later, None).unwrap())
+        .unwrap();
     let wanted = |what: &str| &expected[&format!("{which}.OV00_at_OV11.{what}")];
     assert_small(greatest(&virtual_head.dense().unwrap(), wanted("AB")), 1e-9, "OV00_at_OV11.AB");
     let values = virtual_head.svd().unwrap().singular_values;
     assert_close(&numbers(&values), wanted("singular_values"), 1e-9, "OV00_at_OV11.singular_values");
 
-    let full = Circuit::Ov.of_vocabulary(model, earlier).unwrap();
+    let full = Circuit::Ov.of_vocabulary(model, earlier, None).unwrap();
     let wanted = |what: &str| &expected[&format!("{which}.full_OV.0.0.{what}")];
     assert_close(&numbers(&full.diagonal().unwrap()), wanted("diag"), 1e-9, "full_OV diag");
     let values = full.svd().unwrap().singular_values;
     assert_close(&numbers(&values), wanted("singular_values"), 1e-9, "full_OV singular values");
-    let full = Circuit::Qk.of_vocabulary(model, earlier).unwrap();
+    let full = Circuit::Qk.of_vocabulary(model, earlier, None).unwrap();
     assert_close(
         &numbers(&full.norm().unwrap()),
         &expected[&format!("{which}.full_QK.0.0.norm")],
@@ -104,7 +107,7 @@ fn a_lone_token_is_moved_by_the_circuit_of_each_head() {
             }
             let written = run.cache[Site::RESULT.at(layer)].get(0).get(0);
             for head in 0..model.dims().n_heads {
-                let circuit = Circuit::Ov.of_head(model, HeadPlace::new(layer, head)).unwrap();
+                let circuit = Circuit::Ov.of_head(model, HeadPlace::new(layer, head), None).unwrap();
                 let mut expected = circuit.apply(&read).unwrap().get(0);
                 if let Some(bias) = weight(Weight::V_B, layer) {
                     expected += bias.get((head / group) as i64).unsqueeze(0).matmul(circuit.b()).get(0);
@@ -122,12 +125,12 @@ fn circuits_are_their_dense_products_on_every_family() {
         for layer in 0..dims.n_layers {
             for (circuit, kind) in CIRCUITS {
                 let what = format!("{kind} of layer {layer} of {name}");
-                let matrix = circuit.of_layer(model, layer).unwrap();
+                let matrix = circuit.of_layer(model, layer, None).unwrap();
                 let dense = matrix.dense().unwrap();
                 assert_eq!(dense.size(), [dims.n_heads, dims.d_model, dims.d_model].map(|len| len as i64));
                 assert_is_dense(&matrix, &dense, &what);
                 for head in 0..dims.n_heads {
-                    let one = circuit.of_head(model, HeadPlace::new(layer, head)).unwrap().dense().unwrap();
+                    let one = circuit.of_head(model, HeadPlace::new(layer, head), None).unwrap().dense().unwrap();
                     assert_small(greatest(&one, &dense.get(head as i64)), 1e-12, &what);
                 }
             }
@@ -235,7 +238,7 @@ fn what_does_not_fit_is_refused() {
     let model = golden("llama");
     assert!(refused(&HeadCircuit::new(2, 0, Circuit::Ov), &model).contains("layer 2 is out of range"));
     assert!(refused(&HeadCircuit::new(0, 4, Circuit::Ov), &model).contains("head 4 is out of range"));
-    assert!(message(Circuit::Ov.of_layer(&model, 9)).contains("layer 9"));
+    assert!(message(Circuit::Ov.of_layer(&model, 9, None)).contains("layer 9"));
     let nan =
         model.with_weights(vec![(Weight::O.at(0), Tensor::full([4, 6, 24], f64::NAN, (Kind::Double, Device::Cpu)))]);
     let nan = nan.unwrap();

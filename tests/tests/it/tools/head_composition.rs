@@ -33,13 +33,13 @@ fn scores_are_those_of_the_factored_circuits() {
         let cx = Context::new(model).with_memory_limit(60_000);
         let found = CompositionScores::default().run(&cx).unwrap();
         assert_small(found.dense_gap, 1e-9, name);
-        let earlier = Circuit::Ov.of_layer(model, 0).unwrap();
+        let earlier = Circuit::Ov.of_layer(model, 0, None).unwrap();
         let heads = model.dims().n_heads as i64;
         for scores in found.inputs {
             let later = match scores.input {
-                HeadInput::Q => Circuit::Qk.of_layer(model, 1).unwrap(),
-                HeadInput::K => Circuit::Qk.of_layer(model, 1).unwrap().transpose().unwrap(),
-                HeadInput::V => Circuit::Ov.of_layer(model, 1).unwrap(),
+                HeadInput::Q => Circuit::Qk.of_layer(model, 1, None).unwrap(),
+                HeadInput::K => Circuit::Qk.of_layer(model, 1, None).unwrap().transpose().unwrap(),
+                HeadInput::V => Circuit::Ov.of_layer(model, 1, None).unwrap(),
             };
             let values = scores.scores.values.get(0).select(1, 1);
             for head in 0..heads {
@@ -91,7 +91,7 @@ fn a_virtual_head_is_the_product_of_four_matrices() {
     each_folder("virtual heads", |model, _, name| {
         let last = model.dims().n_heads - 1;
         let (earlier, later) = (HeadPlace::new(0, 0), HeadPlace::new(1, last));
-        let first = Circuit::Ov.of_head(model, earlier).unwrap().dense().unwrap();
+        let first = Circuit::Ov.of_head(model, earlier, None).unwrap().dense().unwrap();
         let scores = CompositionScores::default().run(&Context::new(model)).unwrap();
         let embedding = model.weight(Weight::E.global()).unwrap();
         let unembedding = model.weight(Weight::U.global()).unwrap();
@@ -103,10 +103,12 @@ fn a_virtual_head_is_the_product_of_four_matrices() {
             let score = scores.scores.values.double_value(&[0, 0, 1, last as i64]);
             assert_small((found.composition - score).abs(), 1e-9, name);
             let (second, out) = match input {
-                HeadInput::Q => (Circuit::Qk.of_head(model, later).unwrap().dense().unwrap(), embedding.tr()),
-                HeadInput::K => (Circuit::Qk.of_head(model, later).unwrap().dense().unwrap().tr(), embedding.tr()),
+                HeadInput::Q => (Circuit::Qk.of_head(model, later, None).unwrap().dense().unwrap(), embedding.tr()),
+                HeadInput::K => {
+                    (Circuit::Qk.of_head(model, later, None).unwrap().dense().unwrap().tr(), embedding.tr())
+                }
                 HeadInput::V => {
-                    (Circuit::Ov.of_head(model, later).unwrap().dense().unwrap(), unembedding.shallow_clone())
+                    (Circuit::Ov.of_head(model, later, None).unwrap().dense().unwrap(), unembedding.shallow_clone())
                 }
             };
             let product = first.matmul(&second);

@@ -1,6 +1,6 @@
 //! What every tool has: a place in the registry, help, JSON in and out, and errors that name the thing.
 
-use arrakis_core::{Answer, Context, Corpus, Metric, Prompt, RowTokens, Tool, tool, tools};
+use arrakis_core::{Answer, Context, Corpus, Metric, Part, Prompt, RowTokens, Tool, tool, tools};
 use arrakis_models::Decoder;
 use arrakis_tools::{
     AblationEffects, AblationKind, ActivationPatching, AttentionAblation, AttentionHeads, AttentionKnockout,
@@ -173,6 +173,11 @@ fn asked_by_name_they_answer_and_prove_themselves() {
         let complete = entry.complete(least(name)).unwrap();
         assert_eq!(entry.complete(complete.clone()).unwrap(), complete, "{name}");
         let answer = entry.ask(least(name), &Context::new(&model)).unwrap();
+        if least(name)["answer"] == 3 || least(name)["metric"].is_object() {
+            let first = answer.parts().next();
+            let says = matches!(first, Some(("measured", Part::Text(words))) if words.contains("`[3]` (id 3)"));
+            assert!(says, "{name} does not say which token it measures: {first:?}");
+        }
         let from_complete = entry.ask(complete, &Context::new(&model)).unwrap();
         let (json, tensors) = answer.split().unwrap();
         assert_eq!(json, from_complete.split().unwrap().0, "{name}");
@@ -325,7 +330,27 @@ fn bad_values_are_named() {
         ("write_read.readers", "top", json!(0), "top 0"),
         ("attention.heads", "length", json!(1), "length 1"),
         ("attention.heads", "length", json!(61), "length 61"),
-        ("attention.heads", "length", json!(13), "26 positions"),
+        ("attention.heads", "length", json!(62), "length 62: give a number in 2..=61"),
+        ("attention.heads", "length", json!(13), "length 13: given twice it has 26 positions"),
+        ("attention.heads", "length", json!(13), "give at most 12"),
+        ("residual_decomposition.mlp_basis", "expert", json!(0), "expert: the MLPs of this model are no mixtures"),
+        ("factored_matrix.circuit", "lags", json!([0, 0]), "lags: values do not lag"),
+        ("relations.typed", "lags", json!([0, 1]), "lags: the scores of layer 0 compare a pair's own query and key"),
+        ("logit_attribution.direct", "wrong", json!(3), "[3]` (id 3) in row 0 is compared with itself"),
+        ("logit_attribution.neurons", "wrong", json!(3), "compared with itself"),
+        ("logit_lens.effects", "wrong", json!(3), "compared with itself"),
+        (
+            "patching.activation",
+            "metric",
+            json!({ "logit_difference": { "answer": 3, "wrong": 3 } }),
+            "compared with itself",
+        ),
+        (
+            "write_read.writers",
+            "direction",
+            json!({ "difference": { "answer": 3, "wrong": 3 } }),
+            "compared with itself",
+        ),
         ("attention.heads", "batch", json!(0), "batch 0"),
         ("attention.heads", "bos", json!(61), "token id 61"),
         ("attention.heads", "top", json!(0), "top 0"),

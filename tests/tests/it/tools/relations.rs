@@ -13,13 +13,14 @@ fn subspaces_are_those_of_the_dense_circuits() {
     each_folder("relational subspaces", |model, _, name| {
         let heads = model.dims().n_heads;
         for circuit in CIRCUITS {
-            let asked = RelationSubspaces { circuit, layers: Some(vec![1]), ..RelationSubspaces::default() };
+            let asked =
+                RelationSubspaces { circuit, lags: None, layers: Some(vec![1]), ..RelationSubspaces::default() };
             let asked = RelationSubspaces { heads: Some(vec![heads - 1, 0]), top: 3, ..asked };
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.norm_gap, 1e-9, name);
             assert_small(found.direction_gap, 1e-9, name);
             assert_eq!(found.singular_values.rows.labels, [format!("L1H{}", heads - 1), "L1H0".into()]);
-            let dense = circuit.of_head(model, HeadPlace::new(1, heads - 1)).unwrap().dense().unwrap();
+            let dense = circuit.of_head(model, HeadPlace::new(1, heads - 1), None).unwrap().dense().unwrap();
             let (_, values, _) = dense.svd(true, false);
             let ranks = found.singular_values.columns.len();
             assert_close(&found.singular_values.values[..ranks], &values.narrow(0, 0, ranks as i64), 1e-9, name);
@@ -45,7 +46,8 @@ fn tokens_lie_where_their_embeddings_point() {
             let given = given.run(&Context::new(model)).unwrap();
             assert_small(given.form_gap, 1e-9, name);
 
-            let subspaces = RelationSubspaces { circuit, layers: Some(vec![1]), heads: Some(vec![1]), top: 2 };
+            let subspaces =
+                RelationSubspaces { circuit, lags: None, layers: Some(vec![1]), heads: Some(vec![1]), top: 2 };
             let subspaces = subspaces.run(&Context::new(model)).unwrap();
             let embedding = model.weight(Weight::E.global()).unwrap();
             let right = match circuit {
@@ -79,7 +81,7 @@ fn forms_are_those_of_the_dense_circuits() {
             let found = asked.run(&Context::new(model)).unwrap();
             assert_small(found.mean_gap, 1e-9, name);
             let head = model.dims().n_heads - 1;
-            let form = circuit.of_vocabulary(model, HeadPlace::new(1, head)).unwrap().dense().unwrap();
+            let form = circuit.of_vocabulary(model, HeadPlace::new(1, head), None).unwrap().dense().unwrap();
             let at = |subject: i64, object: i64| form.double_value(&[subject, object]);
             // A pair given twice counts once.
             let with: Vec<f64> = [(1, 2), (3, 4), (5, 6), (3, 7)].map(|(subject, object)| at(subject, object)).into();
@@ -141,7 +143,13 @@ fn a_planted_relation_of_low_rank_is_found() {
             assert_eq!(found.auc.get(1, head as usize), Some(1.0));
             assert_small((found.difference.get(1, head as usize).unwrap() - 1.0).abs(), 1e-9, name);
             // Its subspace has a dimension for each pair, and the subjects lie in it.
-            let asked = RelationSubspaces { circuit, layers: Some(vec![1]), heads: Some(vec![head as usize]), top: 4 };
+            let asked = RelationSubspaces {
+                circuit,
+                lags: None,
+                layers: Some(vec![1]),
+                heads: Some(vec![head as usize]),
+                top: 4,
+            };
             let subspaces = asked.run(&cx).unwrap();
             assert_small((subspaces.share.get(0, 3).unwrap() - 1.0).abs(), 1e-12, name);
             assert!(subspaces.effective_rank.get(0, 0).unwrap() <= 4.0 + 1e-9);

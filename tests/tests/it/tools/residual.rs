@@ -196,3 +196,24 @@ fn half_precision_is_answered_in_finite_numbers() {
         }
     }
 }
+
+#[test]
+fn what_is_no_number_is_shown_as_none() {
+    let model = golden("gpt2");
+    let weight = Weight::OUT.at(0);
+    let broken = model.weight(weight).unwrap().copy();
+    let _ = broken.get(0).get(0).fill_(f64::NAN);
+    let model = model.with_weights(vec![(weight, broken)]).unwrap();
+    let cx = Context::new(&*model);
+    let prompt = || Prompt::Ids(vec![9, 3, 17, 40]);
+    let movement = ResidualMovement::new(prompt()).run(&cx).unwrap().rows.remove(0);
+    assert!(movement.angle.values.iter().all(|angle| angle.is_nan()), "{:?}", movement.angle.values);
+    assert!(movement.cosines.lines.iter().flat_map(|line| &line.values).all(|cosine| cosine.is_nan()));
+    let sources = ResidualSources::new(prompt()).run(&cx).unwrap().rows.remove(0);
+    assert!(sources.cosines.lines.iter().flat_map(|line| &line.values).all(|cosine| cosine.is_nan()));
+    let rank = Metric::Rank(3.into());
+    let tokens = prompt().tokens(&*model).unwrap();
+    let measure = rank.prepare(&*model, &tokens).unwrap();
+    let logits = model.trace(&tokens).run().unwrap().logits.unwrap();
+    assert!(measure.of(&logits).unwrap().double_value(&[0]).is_nan());
+}

@@ -95,9 +95,9 @@ pub enum LogVerb {
         #[arg(long)]
         children: bool,
     },
-    /// Look at every byte of the log and name all damage
+    /// Look at every byte of the log and name all damage; what a killed process was making or removing is cleared away
     Fsck {
-        /// Remove what was left behind and what no run has
+        /// Remove also what Arrakis left half-written, and contents that no run has
         #[arg(long)]
         mend: bool,
         /// Print one JSON object

@@ -157,11 +157,7 @@ fn an_induction_head_is_framed_and_its_score_named() {
     // ` cat` comes again at 3; what followed it lies at 2, where head 1 looks.
     let picture = svg(&PlotSpec::new("induction_heads"));
     assert_eq!(picture.text.matches("stroke=\"#C03A3A\"").count(), LAYERS);
-    assert!(
-        picture.texts.iter().any(|text| text.written.contains("layer.head: 0.1\u{A0}1.00")),
-        "{}",
-        picture.outline()
-    );
+    assert!(picture.texts.iter().any(|text| text.written.contains("L0H1\u{A0}1.00")), "{}", picture.outline());
     let (cache, labels) = (cache(), labels());
     let kept = Kept { cache: &cache, labels: &labels, ids: &[1, 2, 3, 4], places: &[0, 1, 2, 3] };
     let error = plot(&PlotSpec::new("induction_heads"), kept).err().unwrap().to_string();

@@ -2,7 +2,7 @@
 
 use arrakis::Pictures;
 use arrakis_bench::Bench;
-use arrakis_core::{Cache, HookPoint, Kept, ModelExt as _, PlotSpec, RowLabels, Site, Tokens};
+use arrakis_core::{Axis, Cache, HookPoint, Kept, ModelExt as _, PlotSpec, RowLabels, Site, Stack, Tokens};
 use arrakis_graph::{Backend as _, Mark, Picture, Scene, Svg as SvgBackend, Theme, kinds, plot, reads};
 use tch::{Device, Kind, Tensor};
 
@@ -94,6 +94,20 @@ fn attention_has_a_panel_for_each_layer_and_head_and_nothing_above_the_diagonal(
     for text in ["layer 0", "layer 2", "head 1", "query", "key", "·cat", "↵"] {
         assert!(picture.has(text), "`{text}` is missing");
     }
+}
+
+#[test]
+fn a_stack_of_attention_is_drawn_as_attention_is() {
+    let axes = |keys: &str| vec![Axis::indices("head", 2), Axis::indices("query", 2), Axis::indices(keys, 2)];
+    let drawn = |keys: &str, values: [f64; 4]| {
+        let values = Tensor::from_slice(&values).reshape([1, 2, 2]).repeat([2, 1, 1]);
+        let stack = Stack::new("Patterns", "attention", axes(keys), values).unwrap();
+        SvgBackend.render(&stack, &STYLE).map(|bytes| String::from_utf8(bytes).unwrap()).unwrap()
+    };
+    let cells = |svg: &str| svg.matches("#440154").count();
+    let (past, both) = ([1.0, 0.0, 0.0, 1.0], [1.0, 0.5, 0.0, 1.0]);
+    assert_eq!(cells(&drawn("position", past)), cells(&drawn("key", past)) + 2, "what no query may see is left white");
+    assert_eq!(cells(&drawn("position", both)), cells(&drawn("key", both)));
 }
 
 #[test]

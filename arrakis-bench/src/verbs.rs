@@ -239,7 +239,11 @@ fn fsck(log: &Log, mend: bool, json: bool) -> Result<Said> {
         let json = json!({ "runs": found.runs, "files": found.files, "damage": damage });
         return Ok(Said { status, ..Said::json(&json) });
     }
-    let words = format!("{} runs, {} files, {} damaged\n", found.runs, found.files, found.damage.len());
+    let words = if found.runs == 0 && found.damage.is_empty() {
+        format!("no run in {}\n", log.folder().display())
+    } else {
+        format!("{} runs, {} files, {} damaged\n", found.runs, found.files, found.damage.len())
+    };
     Ok(Said { results: lines(&found.damage), words, status })
 }
 

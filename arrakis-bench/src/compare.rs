@@ -74,12 +74,21 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} of {} numbers apart", self.part, self.apart, self.numbers)?;
+        write!(f, "{}: ", self.part)?;
+        // Where nothing can be compared, only that is worth a word.
+        let compared = self.numbers > 0 || self.other.is_empty();
+        if compared {
+            write!(f, "{} of {} numbers apart", self.apart, self.numbers)?;
+        }
         if let Some(Apart { place, a, b, by }) = &self.greatest {
             write!(f, "; the greatest difference is {by:e}")?;
             write!(f, "{}{place}: {a} and {b}", if place.is_empty() { "" } else { " at " })?;
         }
-        self.other.iter().try_for_each(|other| write!(f, "; {other}"))
+        match &self.other[..] {
+            [] => Ok(()),
+            [only] => write!(f, "{}{only}", if compared { "; " } else { "" }),
+            several => several.iter().try_for_each(|other| write!(f, "\n  {other}")),
+        }
     }
 }
 

@@ -157,6 +157,20 @@ pub enum Error {
         /// The newest format that is read.
         known: u32,
     },
+    /// A place in a folder that is not there.
+    #[error("cannot write `{}`: there is no folder `{}`", .path.display(), .parent.display())]
+    NoFolder {
+        /// The place.
+        path: PathBuf,
+        /// The folder.
+        parent: PathBuf,
+    },
+    /// A folder that is looked through as a log and is none.
+    #[error("`{}` is no log: it has no folder `runs` with runs in it; `--log DIR` says where the log is", .folder.display())]
+    NoLog {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A run that is not in the log.
     #[error("there is no run `{id}` in `{}`", .folder.display())]
     NoRun {

@@ -1,9 +1,10 @@
 //! Export and import: a run as a folder by itself, that can be read without Arrakis and taken into another log.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::environment::digest_of_file;
+use crate::replace::temporary;
 use crate::writing::{MAKING, RECORD};
 use crate::{Error, FORMAT, Log, Record, Result, Status, edit, page, seal};
 
@@ -20,6 +21,10 @@ impl Log {
         if fs::symlink_metadata(folder).is_ok() {
             return Err(Error::Taken { path: folder.to_path_buf() });
         }
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
+        if let Some(parent) = parent {
+            return Err(Error::NoFolder { path: folder.to_path_buf(), parent: parent.to_path_buf() });
+        }
         let making = temporary(folder);
         let exported = self.export_to(&mut record, &making).and_then(|()| name(&making, folder));
         if exported.is_err() {
@@ -35,7 +40,7 @@ impl Log {
         } else if record.status == Status::Interrupted {
             edit::name_files(&own, record)?;
         }
-        fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+        fs::create_dir(folder).map_err(Error::file("make", folder))?;
         for name in record.files.keys() {
             write(&folder.join(name), &self.bytes(record, name)?)?;
         }
@@ -107,12 +112,6 @@ fn check(record: &Record, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What a folder is called while it is made, beside its place.
-fn temporary(folder: &Path) -> PathBuf {
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    folder.with_file_name(format!(".{}-{name}", std::process::id()))
 }
 
 fn name(making: &Path, folder: &Path) -> Result<()> {

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use crate::environment::digest_of_file;
-use crate::index::{self, INDEX};
+use crate::index::{self, INDEX, MAKING_INDEX};
 use crate::journal::{self, JOURNAL};
-use crate::store::{LOCK, alone, inode};
-use crate::writing::{MAKING, METRICS, RECORD, RESULT, TENSORS, at_work, remove_journal};
+use crate::remove::REMOVING;
+use crate::store::{alone, inode};
+use crate::writing::{METRICS, RECORD, RESULT, TENSORS, at_work, half_written, remove_journal};
 use crate::{Damage, DamageKind, Error, Fsck, Log, Record, Result, Status, edit, read_tensors, seal};
 
 /// The work of one `fsck`.
@@ -24,23 +25,25 @@ struct Looking<'a> {
 impl Log {
     /// Looks at every byte of the log and names all damage; what killed processes left behind is swept first.
     ///
-    /// Runs may be at work meanwhile.
+    /// Runs may be at work meanwhile. A folder that is no log is an error.
     pub fn fsck(&self) -> Result<Fsck> {
+        self.check_layout()?;
         // A log that cannot be written, a mounted backup say, can be looked at too.
-        if let Ok(hold) = self.store.exclusive() {
+        if let Some(hold) = self.store.exclusive_if_there() {
             self.sweep(&hold)?;
         }
         let mut looking = Looking { log: self, found: Fsck::default(), digests: HashMap::new(), named: HashSet::new() };
         for id in self.ids()? {
             looking.run(&id)?;
         }
-        looking.hidden(&self.runs(), &[])?;
-        looking.hidden(self.folder(), &[LOCK])?;
+        // Whatever else begins with a dot is the user's own.
+        looking.left_behind(&self.runs(), |name| name.starts_with(REMOVING))?;
+        looking.left_behind(self.folder(), |name| name == MAKING_INDEX)?;
         looking.objects()?;
         looking.index();
         let mut found = looking.found;
         // Others may have been about to rename or to link what looked left behind.
-        let _hold = self.store.exclusive();
+        let _hold = self.store.exclusive_if_there();
         found.damage.retain(|damage| match damage.kind {
             DamageKind::Stray => fs::symlink_metadata(&damage.path).is_ok(),
             DamageKind::Unneeded => alone(&damage.path),
@@ -50,6 +53,8 @@ impl Log {
     }
 
     /// Looks at the log, removes what was left behind and what no run has, and gives what it could not mend.
+    ///
+    /// Only what Arrakis itself writes is removed.
     pub fn mend(&self) -> Result<Fsck> {
         let found = self.fsck()?;
         let hold = self.store.exclusive()?;
@@ -168,12 +173,12 @@ impl Looking<'_> {
         remove_journal(folder);
         if record.format == 1 {
             self.first_format(folder, record);
-            return self.hidden(folder, &[]);
+            return self.left_behind(folder, half_written);
         }
         for name in edit::files(folder)?.iter().filter(|name| !record.files.contains_key(*name)) {
             self.damaged(&folder.join(name), DamageKind::Stray, "no record names it");
         }
-        self.hidden(folder, &[])
+        self.left_behind(folder, half_written)
     }
 
     /// Format 1 has no digests: its files are read, and that is all that can be said of them.
@@ -195,13 +200,12 @@ impl Looking<'_> {
         }
     }
 
-    /// Files that begin with a dot, those apart that belong there.
-    fn hidden(&mut self, folder: &Path, known: &[&str]) -> Result<()> {
+    /// What was being written under such a name.
+    fn left_behind(&mut self, folder: &Path, half_written: impl Fn(&str) -> bool) -> Result<()> {
         let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
         for entry in entries {
             let entry = entry.map_err(Error::file("read", folder))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') && !known.contains(&name.as_str()) && !name.starts_with(MAKING) {
+            if half_written(&entry.file_name().to_string_lossy()) {
                 self.damaged(&entry.path(), DamageKind::Stray, "it was left behind half-written");
             }
         }

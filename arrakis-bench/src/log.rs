@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::index::{Index, Listing};
-use crate::store::Store;
+use crate::store::{LOCK, Store};
 use crate::tensors::tensors_in;
 use crate::writing::{METRICS, RECORD, RESULT, TENSORS, Writing, true_status};
 use crate::{Error, Metric, Outcome, Record, Result, Status, json, seal};
@@ -147,6 +147,21 @@ impl Log {
 
     pub(crate) fn runs(&self) -> PathBuf {
         self.folder().join("runs")
+    }
+
+    /// An error if the folder is not that of a log, so that nothing in it is for Arrakis to remove.
+    pub(crate) fn check_layout(&self) -> Result<()> {
+        let (folder, runs) = (self.folder(), self.runs());
+        // A log need not exist yet; what is made first in it is `runs`.
+        let empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+        let is_log = empty
+            || runs.is_dir() && {
+                let ids = self.ids()?;
+                // Of a log whose runs have all lost their record, the lock says what it is.
+                let recorded = |id: &String| runs.join(id).join(RECORD).is_file();
+                ids.is_empty() || ids.iter().any(recorded) || folder.join(LOCK).is_file()
+            };
+        if is_log { Ok(()) } else { Err(Error::NoLog { folder: folder.to_path_buf() }) }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

@@ -16,8 +16,8 @@ use field::Field;
 ///
 /// A term is a field, an operator and a value: `status=completed`, `parameters.layer>=3`, `metrics.loss<0.5`,
 /// `tag=good`, `started>=2026-01-31`, `note~strange`. Operators are `=`, `!=`, `<`, `<=`, `>`, `>=` and `~` (contains,
-/// whatever the case). Numbers compare as numbers, dates as dates (UTC), all else as text; a run without the field does
-/// not match. A run matches if every term does.
+/// whatever the case). Numbers compare as numbers, dates as dates (UTC), all else as text. A run without the field matches
+/// `!=` and nothing else. A run matches if every term does.
 ///
 /// ```
 /// # fn main() -> arrakis_bench::Result<()> {
@@ -124,6 +124,10 @@ impl Term {
         };
         let field = Field::parse(name).map_err(refuse)?;
         let bound = if field.is_date() { Bound::date(value).map_err(refuse)? } else { Bound::new(value) };
+        // A part of a word need not be a word.
+        if operator != Operator::Contains {
+            field.check(value, &bound).map_err(refuse)?;
+        }
         Ok(Self { field, operator, bound })
     }
 
@@ -135,7 +139,7 @@ impl Term {
         };
         match self.operator {
             Operator::Equal => values.iter().any(equal),
-            Operator::Unequal => !values.is_empty() && !values.iter().any(equal),
+            Operator::Unequal => !values.iter().any(equal),
             Operator::Less => is(Ordering::is_lt),
             Operator::AtMost => is(Ordering::is_le),
             Operator::Greater => is(Ordering::is_gt),

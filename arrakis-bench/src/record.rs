@@ -30,6 +30,11 @@ pub enum Status {
     Interrupted,
 }
 
+impl Status {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Running, Self::Completed, Self::Failed, Self::Interrupted];
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,6 +58,11 @@ pub enum Work {
     Experiment,
     /// A study, whose cells are its parts.
     Study,
+}
+
+impl Work {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Tool, Self::Experiment, Self::Study];
 }
 
 impl fmt::Display for Work {

@@ -17,6 +17,7 @@ impl Log {
     /// A run at work is refused. Runs that are parts of it stay.
     pub fn remove(&self, id: &str) -> Result<String> {
         let id = self.resolve(id)?;
+        self.check_layout()?;
         let hold = self.store.exclusive()?;
         let (folder, going) = (self.run_folder(&id), self.runs().join(format!("{REMOVING}{id}")));
         if at_work(&folder) {

@@ -12,6 +12,8 @@ use crate::{Error, FileRecord, Result, replace, seal};
 
 /// The file whose lock says who may free objects.
 pub(crate) const LOCK: &str = ".lock";
+/// What the name of a link begins with before it takes the place of an equal file.
+pub(crate) const LINK: &str = ".link-";
 /// The folder of the contents.
 pub(crate) const OBJECTS: &str = "objects";
 
@@ -54,6 +56,11 @@ impl Store {
     /// Keeps all others out for a moment.
     pub(crate) fn exclusive(&self) -> Result<Hold> {
         self.hold(File::lock)
+    }
+
+    /// Keeps all others out for a moment, if there is a lock; the log is left as it is where there is none.
+    pub(crate) fn exclusive_if_there(&self) -> Option<Hold> {
+        self.folder.join(LOCK).is_file().then(|| self.exclusive().ok()).flatten()
     }
 
     fn hold(&self, lock: impl FnOnce(&File) -> std::io::Result<()>) -> Result<Hold> {
@@ -102,7 +109,7 @@ fn adopt(object: &Path, file: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let link = file.with_file_name(format!(".link-{name}"));
+    let link = file.with_file_name(format!("{LINK}{name}"));
     let adopted = fs::hard_link(object, &link).and_then(|()| fs::rename(&link, file));
     if adopted.is_err() {
         let _ = fs::remove_file(&link);

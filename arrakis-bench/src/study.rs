@@ -27,6 +27,7 @@ pub use work::Studied;
 #[serde(deny_unknown_fields)]
 pub struct Study {
     /// The tool or experiment.
+    #[serde(alias = "tool")]
     pub name: String,
     /// The model that the command runs it on, unless told another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

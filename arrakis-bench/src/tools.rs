@@ -30,7 +30,7 @@ impl<'a> Bench<'a> {
             return Ok(Tools { bench: self, subject });
         }
         let nearest = nearest_name(subject, &mut subjects);
-        Err(CoreError::UnknownTool { name: subject.to_owned(), nearest }.into())
+        Err(CoreError::UnknownTool { name: subject.to_owned(), nearest, others: Vec::new() }.into())
     }
 }
 

@@ -95,9 +95,9 @@ pub enum LogVerb {
         #[arg(long)]
         children: bool,
     },
-    /// Look at every byte of the log and name all damage
+    /// Look at every byte of the log and name all damage; what a killed process was making or removing is cleared away
     Fsck {
-        /// Remove what was left behind and what no run has
+        /// Remove also what Arrakis left half-written, and contents that no run has
         #[arg(long)]
         mend: bool,
         /// Print one JSON object
@@ -239,7 +239,11 @@ fn fsck(log: &Log, mend: bool, json: bool) -> Result<Said> {
         let json = json!({ "runs": found.runs, "files": found.files, "damage": damage });
         return Ok(Said { status, ..Said::json(&json) });
     }
-    let words = format!("{} runs, {} files, {} damaged\n", found.runs, found.files, found.damage.len());
+    let words = if found.runs == 0 && found.damage.is_empty() {
+        format!("no run in {}\n", log.folder().display())
+    } else {
+        format!("{} runs, {} files, {} damaged\n", found.runs, found.files, found.damage.len())
+    };
     Ok(Said { results: lines(&found.damage), words, status })
 }
 

@@ -8,7 +8,8 @@ use arrakis_core::{Answer, Draw};
 use serde_json::Value;
 
 use crate::journal::{self, Event, JOURNAL};
-use crate::store::{Store, free, part};
+use crate::replace::is_temporary;
+use crate::store::{LINK, Store, free, part};
 use crate::{Error, FileRecord, Metric, Record, Result, Status, edit, replace, seal};
 
 /// The file of a run's record.
@@ -21,6 +22,8 @@ pub(crate) const TENSORS: &str = "tensors.safetensors";
 pub(crate) const SOURCE: &str = "source.rs";
 /// The file of all values of its metrics, one JSON object a line.
 pub(crate) const METRICS: &str = "metrics.jsonl";
+/// The folder that pictures of a run are drawn in.
+const ASIDE: &str = ".pictures";
 /// What the name of a run's folder begins with before it has a record.
 pub(crate) const MAKING: &str = ".making-";
 
@@ -100,7 +103,7 @@ impl Writing {
     ///
     /// They are drawn aside: what lies in the folder may share its bytes with other runs, and is never written into.
     pub(crate) fn draw(&self, draw: &dyn Draw, answer: &Answer, taken: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
-        let aside = self.folder.join(".pictures");
+        let aside = self.folder.join(ASIDE);
         fs::create_dir_all(&aside).map_err(Error::file("make", &aside))?;
         let drawn = draw.draw(answer, &aside).map_err(Error::from).and_then(|files| {
             let place = |file: &PathBuf| {
@@ -157,11 +160,15 @@ impl Writing {
     }
 }
 
+/// Whether a file or folder of that name in the folder of a run is half-written: one of Arrakis' own, not the user's.
+pub(crate) fn half_written(name: &str) -> bool {
+    name == ASIDE || name.starts_with(LINK) || is_temporary(name)
+}
+
 /// Removes what a panic or a kill left half-written in the folder of a run.
 fn tidy(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let hidden = |name: &str| name.starts_with('.') && name != JOURNAL;
-    for entry in entries.filter(|entry| hidden(&entry.file_name().to_string_lossy())) {
+    for entry in entries.filter(|entry| half_written(&entry.file_name().to_string_lossy())) {
         let path = entry.path();
         // What stays is found by `fsck`.
         let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };

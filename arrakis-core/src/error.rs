@@ -114,12 +114,14 @@ pub enum Error {
         why: String,
     },
     /// A tool that is not registered.
-    #[error("there is no tool `{name}`{}; `arrakis tools` lists them", hint(.nearest.as_deref()))]
+    #[error("there is no tool `{name}`{}; `arrakis tools` lists them", tools_like(.nearest.as_deref(), others))]
     UnknownTool {
         /// What was asked for.
         name: String,
         /// The known name most like it.
         nearest: Option<String>,
+        /// Where none is like it: tools of a subject of that name, or whose help begins with a line that has the word.
+        others: Vec<String>,
     },
     /// Parameters that a tool does not take.
     #[error("`{tool}`: {why}; `arrakis tools show {tool}` lists its fields")]
@@ -219,9 +221,6 @@ fn hint(name: Option<&str>) -> String {
     name.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default()
 }
 
-/// The known name most like `name`, if any is alike at all.
-pub fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let scored = known.into_iter().map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.6).then(|| best.1.to_owned())
+fn tools_like(nearest: Option<&str>, others: &[String]) -> String {
+    if others.is_empty() { hint(nearest) } else { format!(", but {}", listed(others)) }
 }

@@ -21,7 +21,7 @@ const BAR: usize = 24;
 pub struct Room {
     /// Letters in a line.
     pub width: usize,
-    /// Rows of a table, its head not counted.
+    /// Rows of a table, its head not counted; a quarter more are shown before any is left out.
     pub rows: usize,
 }
 
@@ -31,7 +31,31 @@ impl Default for Room {
     }
 }
 
+impl Room {
+    /// Whether a table of so many rows is thinned; for a few rows too many it is not.
+    const fn thins(self, rows: usize) -> bool {
+        rows > self.rows.saturating_add(self.rows / 4)
+    }
+
+    /// The rows of a table that are shown; `None` where some are left out.
+    fn rows_of(self, len: usize) -> Vec<Option<usize>> {
+        if self.thins(len) { thin(len, self.rows.max(2)) } else { (0..len).map(Some).collect() }
+    }
+}
+
 impl Answer {
+    /// The most rows that a table of it has, if some are left out in that room.
+    #[must_use]
+    pub fn rows_beyond(&self, room: Room) -> Option<usize> {
+        let rows = |(_, part): (&str, &Part)| match part {
+            Part::Grid(grid) => grid.rows.len(),
+            Part::Series(series) => series.axis.len(),
+            Part::Ranking(ranking) => ranking.entries.len(),
+            Part::Number(_) | Part::Text(_) | Part::Stack(_) => 0,
+        };
+        self.parts().map(rows).max().filter(|rows| room.thins(*rows))
+    }
+
     /// The answer as text.
     #[must_use]
     pub fn text(&self, room: Room) -> String {
@@ -117,8 +141,9 @@ fn ranking_text(ranking: &Ranking, room: Room) -> String {
     let values: Vec<f64> = ranking.entries.iter().map(|entry| entry.value).collect();
     let format = Format::of(&values);
     let most = values.iter().filter(|value| value.is_finite()).fold(0.0_f64, |most, value| most.max(value.abs()));
-    let rows: Vec<[String; 3]> = thin(ranking.entries.len(), room.rows)
-        .into_iter()
+    let places = room.rows_of(ranking.entries.len());
+    let rows: Vec<[String; 3]> = places
+        .iter()
         .map(|place| match place.and_then(|place| ranking.entries.get(place)) {
             Some(entry) => {
                 let share = if most > 0.0 && entry.value.is_finite() { entry.value.abs() / most } else { 0.0 };
@@ -135,6 +160,10 @@ fn ranking_text(ranking: &Ranking, room: Room) -> String {
         let line = format!("{}{GAP}{}{GAP}{bar}", left(name, names), right(number, numbers));
         text.push('\n');
         text.push_str(line.trim_end());
+    }
+    if let Some(line) = counted(&places, ranking.entries.len()) {
+        text.push('\n');
+        text.push_str(&line);
     }
     text
 }
@@ -201,8 +230,9 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn text(&self, room: Room) -> String {
-        let rows = spread(self.rows.len(), room.rows);
-        let names: Vec<String> = rows.iter().map(|row| label(&self.rows[*row])).collect();
+        let rows = room.rows_of(self.rows.len());
+        let name = |row: &Option<usize>| row.map_or_else(|| LEFT_OUT.to_owned(), |row| label(&self.rows[row]));
+        let names: Vec<String> = rows.iter().map(name).collect();
         let first = names.iter().map(|name| name.width()).max().unwrap_or(0).max(self.corner.width());
         let shown: Vec<Vec<String>> = (0..self.columns.len()).map(|column| self.column(column, &rows)).collect();
         let widths: Vec<usize> =
@@ -221,15 +251,13 @@ impl Table<'_> {
             }
             line.truncate(line.trim_end().len());
         }
-        if rows.len() < self.rows.len() {
-            lines.push(format!("({} of {} rows)", rows.len(), self.rows.len()));
-        }
+        lines.extend(counted(&rows, self.rows.len()));
         lines.join("\n")
     }
 
     /// The head of a column and its cells.
-    fn column(&self, column: usize, rows: &[usize]) -> Vec<String> {
-        let cells = rows.iter().map(|row| (self.cell)(*row, column));
+    fn column(&self, column: usize, rows: &[Option<usize>]) -> Vec<String> {
+        let cells = rows.iter().map(|row| row.map_or_else(String::new, |row| (self.cell)(row, column)));
         std::iter::once(label(&self.columns[column])).chain(cells).collect()
     }
 }
@@ -243,13 +271,10 @@ fn thin(len: usize, most: usize) -> Vec<Option<usize>> {
     (0..head).map(Some).chain([None]).chain((len - tail..len).map(Some)).collect()
 }
 
-/// The places of `0..len` to show, at most `most` of them, evenly from the first to the last.
-fn spread(len: usize, most: usize) -> Vec<usize> {
-    let most = most.max(2);
-    if len <= most {
-        return (0..len).collect();
-    }
-    (0..most).map(|place| (place * (len - 1) + (most - 1) / 2) / (most - 1)).collect()
+/// A line that says how many rows are shown, where some are left out.
+fn counted(shown: &[Option<usize>], len: usize) -> Option<String> {
+    let count = shown.iter().flatten().count();
+    (count < len).then(|| format!("({count} of {len} rows)"))
 }
 
 /// The columns that fit into `width`, thinned as [`thin`] does; always at least the first and the last.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::plugin::LoadedTool;
-use crate::{Answer, Context, Error, Model, ParameterFile, Result, nearest_name};
+use crate::{Answer, Context, Error, Model, ParameterFile, Result, misfit, nearest_name};
 
 /// A question that can be asked of a model.
 ///
@@ -82,6 +82,14 @@ impl ToolEntry {
     #[must_use]
     pub fn doc(&self) -> String {
         self.schema().get("description").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Whether the first line of its help has a word that begins so.
+    fn speaks_of(&self, word: &str) -> bool {
+        let line = self.doc().lines().next().unwrap_or_default().to_lowercase();
+        let word = word.to_lowercase();
+        word.chars().count() >= 3
+            && line.split(|letter: char| !letter.is_alphanumeric()).any(|own| own.starts_with(&word))
     }
 
     /// The JSON schema of its parameters.
@@ -180,12 +188,19 @@ pub fn register(entries: &'static [ToolEntry]) -> Result<()> {
     Ok(())
 }
 
-/// The tool of that name; an error names the nearest.
+/// The tool of that name; an error names the nearest, or those that are about it.
 pub fn tool(name: &str) -> Result<&'static ToolEntry> {
     let tools = tools();
-    tools.iter().find(|tool| tool.name == name).copied().ok_or_else(|| Error::UnknownTool {
-        name: name.to_owned(),
-        nearest: nearest_name(name, tools.iter().map(|tool| tool.name)),
+    tools.iter().find(|tool| tool.name == name).copied().ok_or_else(|| {
+        let names = |of: &dyn Fn(&ToolEntry) -> bool| -> Vec<String> {
+            tools.iter().filter(|tool| of(tool)).map(|tool| tool.name.to_owned()).collect()
+        };
+        let mut others = names(&|tool| tool.name.split_once('.').is_some_and(|(subject, _)| subject == name));
+        let nearest = nearest_name(name, tools.iter().map(|tool| tool.name)).filter(|_| others.is_empty());
+        if nearest.is_none() && others.is_empty() {
+            others = names(&|tool| tool.speaks_of(name));
+        }
+        Error::UnknownTool { name: name.to_owned(), nearest, others }
     })
 }
 
@@ -195,8 +210,16 @@ fn schema<T: Tool>() -> Value {
 
 fn parse<T: Tool>(parameters: Value) -> Result<T> {
     let parameters = if parameters.is_null() { Value::Object(Map::new()) } else { parameters };
-    serde_json::from_value(parameters)
-        .map_err(|error| Error::Parameters { tool: T::NAME.into(), why: error.to_string() })
+    T::deserialize(&parameters).map_err(|error| {
+        let schema = schema::<T>();
+        let properties = schema.get("properties");
+        let misfit = parameters
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find_map(|(name, value)| misfit(properties?.get(name)?, &schema, value, name));
+        Error::Parameters { tool: T::NAME.into(), why: misfit.unwrap_or_else(|| error.to_string()) }
+    })
 }
 
 fn ask<T: Tool>(parameters: Value, cx: &Context<'_>) -> Result<Answer> {

@@ -54,9 +54,16 @@ pub(crate) fn scene_of(grid: &Grid, ramp: Ramp, theme: &Theme) -> Result<Scene> 
     let (tall, wide) = (whole.rows.len() as f64, whole.columns.len() as f64);
     let texts = grid.cells.as_ref().map(|cells| visible_cells(cells, theme));
     let text_width = texts.as_ref().map_or(0.0, |(_, widest)| widest.clamp(TEXT_WIDTH.0, TEXT_WIDTH.1));
-    let texts = texts.filter(|_| room / wide >= TEXT_WIDTH.0.min(text_width) && tall * TEXT_HEIGHT <= TALL_TEXT);
+    let least = TEXT_WIDTH.0.min(text_width) * wide;
+    let texts = texts.filter(|_| room >= least && tall * TEXT_HEIGHT <= TALL_TEXT);
     if grid.cells.is_some() && texts.is_none() {
-        notes.push("too many cells to write a text in each".into());
+        let width = (least + theme.width - room).ceil();
+        let cure = if width <= Theme::WIDEST && tall * TEXT_HEIGHT <= TALL_TEXT {
+            format!("a width of {width} has the room")
+        } else {
+            "a page of HTML tells it of the cell under the pointer".to_owned()
+        };
+        notes.push(format!("too many cells to write a text in each; {cure}"));
     }
 
     let most = ((TALL / LEAST_SIDE) as usize, (room / LEAST_SIDE) as usize);

@@ -41,9 +41,21 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
+    /// The panels of a stack; of attention that no later key gets any of, nothing is drawn right of the diagonal.
     pub(crate) fn of(stack: Stack) -> Self {
-        Self { stack, causal: false, framed: vec![], notes: vec![] }
+        let causal = looks_back(&stack).unwrap_or(false);
+        Self { stack, causal, framed: vec![], notes: vec![] }
     }
+}
+
+/// Whether a stack is of queries by keys, and 0 wherever the key comes after the query.
+fn looks_back(stack: &Stack) -> Result<bool> {
+    let [.., queries, keys] = &stack.axes[..] else { return Ok(false) };
+    if (queries.name.as_str(), keys.name.as_str()) != ("query", "key") || queries.labels != keys.labels {
+        return Ok(false);
+    }
+    let later = stack.values.f_triu(1)?.f_abs()?.f_max()?;
+    Ok(numbers(&later)?.first().is_some_and(|most| *most == 0.0))
 }
 
 impl Picture for Panels {
@@ -90,7 +102,7 @@ impl Picture for Stack {
     }
 
     fn widget(&self) -> Result<Option<Widget>> {
-        page::attention(self, false, &[])
+        page::attention(self, looks_back(self)?, &[])
     }
 }
 

@@ -51,13 +51,15 @@ pub struct Theme {
 impl Theme {
     /// The margin around everything.
     pub(crate) const MARGIN: f64 = 12.0;
+    /// The greatest width of a picture.
+    pub(crate) const WIDEST: f64 = 2000.0;
     pub(crate) const TITLE: f64 = 14.0;
     pub(crate) const LABEL: f64 = 11.0;
     pub(crate) const SMALL: f64 = 10.0;
 
     /// The theme of a style; an error names what in it no picture can have.
     pub fn new(style: &Style) -> Result<Self> {
-        within("width", style.width, 240.0, 2000.0)?;
+        within("width", style.width, 240.0, Self::WIDEST)?;
         within("scale", style.scale, 0.5, 4.0)?;
         let (ground, ink) =
             if style.dark { (Colour(22, 24, 29), Colour(232, 232, 235)) } else { (Colour::WHITE, Colour(34, 34, 38)) };

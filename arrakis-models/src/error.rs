@@ -21,7 +21,11 @@ pub enum Error {
     },
 
     /// The model's name is no folder, no file and no repository of the local cache.
-    #[error("no model `{model}`: looked for {}", listed(looked))]
+    #[error(
+        "no model `{model}`: looked for {}; give a folder, a `.gguf` file, or a hub id with its owner, `OWNER/NAME`, \
+         which is downloaded",
+        listed(looked)
+    )]
     NoSuchModel {
         /// The name given.
         model: String,

@@ -1,5 +1,6 @@
 //! Text to token ids and back.
 
+mod bytes;
 mod gguf;
 mod huggingface;
 
@@ -98,9 +99,18 @@ impl Tokenizer {
 
     /// The text of one token as it prints in the middle of a text, a leading space included.
     ///
-    /// A token that is part of a character prints as `�`, an id without a token as `<123>`.
+    /// A byte that is part of a character prints as `<0xE2>`, an id without a token as `<123>`.
     #[must_use]
     pub fn token(&self, id: i64) -> String {
+        let text = self.in_a_text(id);
+        if text.contains('\u{fffd}') {
+            return bytes::spelled(&self.inner, id).unwrap_or_else(|| format!("{text} [{id}]"));
+        }
+        text
+    }
+
+    /// The text of one token in the middle of a text, `�` for parts of characters.
+    fn in_a_text(&self, id: i64) -> String {
         if let Some((anchor, letter)) = &self.anchor {
             let both = self.decode(&[i64::from(*anchor), id]);
             if let Some(text) = both.strip_prefix(letter) {

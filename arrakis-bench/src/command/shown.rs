@@ -19,7 +19,13 @@ pub(super) fn show(asked: &Asked<Kept>, as_json: bool, console: &Console<'_>) ->
 
 fn print(kept: &Kept, console: &Console<'_>) -> io::Result<()> {
     match kept {
-        Kept::Answer(answer) => console.line(answer.text(console.room())),
+        Kept::Answer(answer) => {
+            console.line(answer.text(console.room()))?;
+            match answer.rows_beyond(console.room()) {
+                Some(_) => console.tell("rows are left out; `--json` gives them all\n"),
+                None => Ok(()),
+            }
+        }
         Kept::Json(Value::String(text)) => console.line(text),
         Kept::Json(value) => console.line(format_args!("{value:#}")),
     }

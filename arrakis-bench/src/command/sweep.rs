@@ -13,7 +13,8 @@ use crate::{Error, Kept, Result, Study, Workers};
 /// What `sweep` is given.
 #[derive(Debug, Args)]
 pub struct Sweep {
-    /// A JSON file: `name`, `fixed` parameters, the `grid` or `list` of the varied ones, `seeds`, `measures`
+    /// A JSON file: the `name` of the tool or experiment, its `fixed` parameters, the `grid` or `list` of the varied
+    /// ones, `seeds`, `measures`; `docs/log.md` has an example
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// A folder, a `.gguf` file, or a hub id; the file's own `model` if absent

@@ -1,5 +1,6 @@
 //! The arguments of an experiment: as they are recorded, and as they come from JSON.
 
+use arrakis_core::{Error as CoreError, misfit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -25,12 +26,15 @@ impl Given {
     /// Takes an argument, which is `null` where it may be left out and is.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let value = self.arguments.remove(name).unwrap_or(Value::Null);
-        json::from_value(value).map_err(|error| {
-            let why = match error {
-                arrakis_core::Error::Json(error) => error.to_string(),
-                other => other.to_string(),
+        json::from_value(value.clone()).map_err(|error| {
+            let schema = self.experiment.schema();
+            let property = schema.get("properties").and_then(|properties| properties.get(name));
+            let why = property.and_then(|property| misfit(property, &schema, &value, name));
+            let said = |error: CoreError| match error {
+                CoreError::Json(error) => format!("argument `{name}`: {error}"),
+                other => format!("argument `{name}`: {other}"),
             };
-            refused(self.experiment, format!("argument `{name}`: {why}"))
+            refused(self.experiment, why.unwrap_or_else(|| said(error)))
         })
     }
 }

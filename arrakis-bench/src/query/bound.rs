@@ -64,6 +64,12 @@ impl Bound {
         }
     }
 
+    /// Whether it is a number, to be compared with numbers.
+    pub(super) fn is_number(&self) -> bool {
+        let Self::Plain(text, json) = self else { return false };
+        json.as_ref().and_then(number_of).or_else(|| number_of(&Value::String(text.clone()))).is_some()
+    }
+
     /// Whether a comparison with that value would be one with NaN, which is neither less nor greater.
     pub(super) fn is_nan(&self, value: &Value) -> bool {
         !matches!(self, Self::Time(..)) && number_of(value).is_some_and(f64::is_nan)

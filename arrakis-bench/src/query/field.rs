@@ -5,8 +5,9 @@ use std::fmt;
 use arrakis_core::{nearest_name, number};
 use serde_json::{Value, json};
 
-use crate::Record;
+use super::bound::Bound;
 use crate::error::hint;
+use crate::{Record, Status, Work};
 
 /// What a run has in a field.
 type Values = fn(&Record) -> Vec<Value>;
@@ -87,6 +88,23 @@ impl Field {
 
     pub(super) fn is_date(&self) -> bool {
         matches!(self, Self::Fixed("started" | "ended", _))
+    }
+
+    /// An error in words if no run could have such a value there.
+    pub(super) fn check(&self, value: &str, bound: &Bound) -> Result<(), String> {
+        let words = match self {
+            Self::Fixed("seed" | "seconds" | "memory" | "threads", _) | Self::Metric(_) if !bound.is_number() => {
+                return Err(format!("`{value}` is no number, and `{self}` is one"));
+            }
+            Self::Fixed("status", _) => Status::ALL.map(|status| status.to_string()).to_vec(),
+            Self::Fixed("what", _) => Work::ALL.map(|work| work.to_string()).to_vec(),
+            _ => return Ok(()),
+        };
+        if words.iter().any(|word| word == value) {
+            return Ok(());
+        }
+        let hint = hint(nearest_name(value, words.iter().map(String::as_str)).as_deref());
+        Err(format!("`{value}` is no value of `{self}`{hint}; there are {}", words.join(", ")))
     }
 
     /// What a run has there; nothing, or one or several values.

@@ -2,7 +2,7 @@
 
 use arrakis_core::{Axis, Kept, PlotSpec, Site, Stack};
 
-use super::readings::{Readings, numbers};
+use super::readings::Readings;
 use super::{Kind, Source, title};
 use crate::Result;
 use crate::multiples::Panels;
@@ -22,14 +22,11 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
 pub(super) fn patterns(spec: &PlotSpec, kept: Kept<'_>, own: &str) -> Result<Panels> {
     let read = Readings::of(spec, kept, Site::PATTERN)?;
     let values = read.stacked()?;
-    let later = values.f_triu(1)?.f_abs()?.f_max()?;
-    let causal = numbers(&later)?.first().is_some_and(|most| *most == 0.0);
     let axes = vec![
         read.layer_axis(),
         read.head_axis(),
         Axis::new("query", kept.labels.iter().cloned()),
         Axis::new("key", kept.labels.iter().cloned()),
     ];
-    let stack = Stack::new(title(spec, own), "attention", axes, values)?;
-    Ok(Panels { causal, ..Panels::of(stack) })
+    Ok(Panels::of(Stack::new(title(spec, own), "attention", axes, values)?))
 }

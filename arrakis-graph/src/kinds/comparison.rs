@@ -20,7 +20,9 @@ fn draw(spec: &PlotSpec, parts: &Parts<'_>) -> Result<Box<dyn Picture>> {
     let Some((name, first)) = grids.next() else { return Err(wants(spec, "two grids", parts)) };
     // The other run's part of the same name, if there are two runs.
     let rest: Vec<(&str, &Grid)> = grids.collect();
-    let Some((other, second)) = rest.iter().find(|(known, _)| *known == name).or(rest.first()) else {
+    let alike = |grid: &Grid| (&grid.rows.labels, &grid.columns.labels) == (&first.rows.labels, &first.columns.labels);
+    let named = rest.iter().find(|(known, _)| *known == name);
+    let Some((other, second)) = named.or_else(|| rest.iter().find(|(_, grid)| alike(grid))).or(rest.first()) else {
         return Err(wants(spec, "two grids", parts));
     };
     let (mut a, mut b) = (first.clone(), (*second).clone());

@@ -35,13 +35,13 @@ fn draw(spec: &PlotSpec, kept: Kept<'_>) -> Result<Box<dyn Picture>> {
     let heads = panels.stack.axes[1].len();
     let name = |panel: usize| {
         let (layer, head) = (&panels.stack.axes[0].labels[panel / heads], &panels.stack.axes[1].labels[panel % heads]);
-        format!("{layer}.{head}\u{A0}{:.2}", scores[panel])
+        format!("L{layer}H{head}\u{A0}{:.2}", scores[panel])
     };
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let best: Vec<String> = order.into_iter().take(NAMED).map(name).collect();
     let note = format!(
-        "score: mean attention to what followed the same token before; framed from {FRAMED} on; layer.head: {}",
+        "score: mean attention to what followed the same token before; framed from {FRAMED} on; {}",
         best.join(", ")
     );
     panels.notes.push(note);

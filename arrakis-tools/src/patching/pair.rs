@@ -82,7 +82,11 @@ impl Pair {
             return Ok(Axis::indices("position", self.clean.positions()));
         }
         let (here, there) = (self.clean.labels(model, 0)?, self.corrupted.labels(model, 0)?);
-        let label = |(here, there): (String, String)| if here == there { here } else { format!("{here} /{there}") };
+        // A space that begins a label is made visible where it is shown, one within it is not.
+        let visible = |token: &str| token.strip_prefix(' ').map_or_else(|| token.to_owned(), |rest| format!("·{rest}"));
+        let label = |(here, there): (String, String)| {
+            if here == there { here } else { format!("{here} /{}", visible(&there)) }
+        };
         Ok(Axis::new("position", here.into_iter().zip(there).map(label)))
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use arrakis_bench::{Asked, Bench, fields};
+use arrakis_core::print::Room;
 use arrakis_core::{Answer, SweepPlan, answer, number};
 use arrakis_graph::{Backend as _, Html, Page, Style, Theme, backend_of, picture_of, save};
 use clap::Args;
@@ -47,6 +48,9 @@ pub(crate) struct Show {
     /// Print and draw only this part of the answer; may be given several times
     #[arg(long, value_name = "NAME")]
     part: Vec<String>,
+    /// Print so many rows of a table, of longer ones the first and the last
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -119,7 +123,11 @@ impl Show {
         if self.json {
             console.json(&json_of(asked)?)?;
         } else {
-            console.line(chosen.text(console.room()))?;
+            let room = Room { rows: self.rows.unwrap_or(console.room().rows), ..console.room() };
+            console.line(chosen.text(room))?;
+            if let Some(rows) = chosen.rows_beyond(room) {
+                console.tell(format_args!("rows are left out; `--rows {rows}` prints them all\n"))?;
+            }
         }
         if let Some(way) = self.looks.show.filter(|_| !self.json) {
             for (_, part) in chosen.parts() {

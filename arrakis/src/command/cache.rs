@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", value_parser = memory::bytes)]
     max_memory: Option<u64>,
     /// Read a corpus in place of a prompt: `.json` (texts), `.jsonl`, or plain text; goes on where it was stopped
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "tokens", "keep_before"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "tokens", "mask", "keep_before"])]
     corpus: Option<PathBuf>,
     /// Tokens of the corpus that the model reads at once
     #[arg(long, value_name = "N", default_value_t = 128, requires = "corpus")]

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use arrakis_core::{Error, Model};
 use arrakis_models::{Generation, Sampling, Tokenizer};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Usage;
 use super::ask::check_folder;
 use super::console::Console;
 use super::options::Options;
@@ -45,6 +46,11 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        if self.temperature == 0.0 && (self.top_k.is_some() || self.top_p.is_some()) {
+            let why = "`--top-k` and `--top-p` say what is drawn from, and at temperature 0 nothing is drawn; give \
+                       `--temperature 1`, say";
+            bail!(Usage(why.into()));
+        }
         let model = options.load(&self.model)?;
         let tokens = self.prompts.tokens(&*model)?;
         let sampling = Sampling {

@@ -1,9 +1,10 @@
 //! `arrakis patch`: activation patching, with its parameters as options.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::Usage;
 use super::ask::{Question, Show};
 use super::console::Console;
 use super::options::Options;
@@ -29,12 +30,20 @@ pub(crate) struct Arguments {
     /// show patching.activation` lists them. The tool's own choice if absent
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     kind: Vec<String>,
+    /// Whether 0 is what the corrupted text measures and 1 what the clean one does, or numbers are the metric's own
+    #[arg(long, value_name = "SCALE", value_parser = ["normalised", "raw"])]
+    scale: Option<String>,
     #[command(flatten)]
     show: Show,
 }
 
 impl Arguments {
     pub(crate) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
+        if token(&self.answer) == token(&self.wrong) {
+            let why =
+                "`--answer` and `--wrong` are the same token, which differs from itself by nothing; give two tokens";
+            bail!(Usage(why.into()));
+        }
         let mut parameters = Map::new();
         parameters.insert("clean".into(), json!(self.clean));
         parameters.insert("corrupted".into(), json!(self.corrupted));
@@ -42,6 +51,9 @@ impl Arguments {
         parameters.insert("metric".into(), metric);
         if !self.kind.is_empty() {
             parameters.insert("kinds".into(), json!(self.kind));
+        }
+        if let Some(scale) = &self.scale {
+            parameters.insert("scale".into(), json!(scale));
         }
         let question = Question { tool: "patching.activation", parameters, model: &self.model };
         question.ask(&self.show, options, console)

@@ -3,6 +3,7 @@
 mod questions;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use arrakis_bench::{Bench, Log, fields};
@@ -17,6 +18,9 @@ use super::looks::Looks;
 use super::options::Options;
 use super::prompts::Prompts;
 use super::{Usage, terminal};
+
+/// The kind that is made of two answers.
+const COMPARES: &str = "difference";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -36,12 +40,13 @@ pub(crate) struct Arguments {
     /// A hook point to draw, by name with `*`; may be given several times. Those that the kind is made for if absent
     #[arg(long, value_name = "NAME")]
     points: Vec<String>,
-    /// A head to draw; may be given several times. All of them if absent
+    /// A head to draw, by its number in every layer or as `L1H9` in its own; may be given several times. All of them if
+    /// absent
     #[arg(long, value_name = "HEAD")]
-    head: Vec<usize>,
-    /// The row of the batch to draw
-    #[arg(long, value_name = "ROW", default_value_t = 0)]
-    row: usize,
+    head: Vec<Head>,
+    /// The row of the batch to draw; must be given where there are several
+    #[arg(long, value_name = "ROW")]
+    row: Option<usize>,
     /// The tool whose answer is drawn, for a kind that draws answers
     #[arg(long, value_name = "TOOL", conflicts_with = "run")]
     tool: Option<String>,
@@ -63,6 +68,25 @@ pub(crate) struct Arguments {
     json: bool,
     #[command(flatten)]
     looks: Looks,
+}
+
+/// A head as it is typed: `9`, or `L1H9` as labels have it.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    layer: Option<usize>,
+    number: usize,
+}
+
+impl FromStr for Head {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let whole = |text: &str| text.parse().map_err(|_| "a head is a number, `9`, or `L1H9` with its layer");
+        match text.strip_prefix(['L', 'l']).and_then(|rest| rest.split_once(['H', 'h'])) {
+            Some((layer, number)) => Ok(Self { layer: Some(whole(layer)?), number: whole(number)? }),
+            None => Ok(Self { layer: None, number: whole(text)? }),
+        }
+    }
 }
 
 impl Arguments {
@@ -100,14 +124,23 @@ impl Arguments {
         Ok(())
     }
 
-    fn spec(&self, kind: &Kind) -> PlotSpec {
-        PlotSpec {
+    fn spec(&self, kind: &Kind) -> Result<PlotSpec> {
+        let mut layers: Vec<usize> = self.head.iter().filter_map(|head| head.layer).collect();
+        layers.dedup();
+        let points = match layers[..] {
+            [] => self.points.clone(),
+            [layer] if self.points.is_empty() && self.head.iter().all(|head| head.layer.is_some()) => {
+                vec![format!("blocks.{layer}.*")]
+            }
+            _ => bail!(Usage("`--head L1H9` is of one layer, without `--points`; give heads by their number".into())),
+        };
+        Ok(PlotSpec {
             kind: kind.name().to_owned(),
-            points: self.points.clone(),
-            heads: self.head.clone(),
-            row: self.row,
+            points,
+            heads: self.head.iter().map(|head| head.number).collect(),
+            row: self.row.unwrap_or(0),
             title: self.title.clone(),
-        }
+        })
     }
 
     /// A picture of hook points: the model reads the prompt, and what the kind shows is kept.
@@ -121,8 +154,15 @@ impl Arguments {
         let model = options.load(model)?;
         let tokens = self.prompts.tokens(&*model)?;
         let tokens = if self.repeat { twice(&tokens)? } else { tokens };
-        let spec = self.spec(kind);
-        let row = RowLabels::of(&tokens, self.row, &*model)?;
+        if self.row.is_none() && tokens.batch() > 1 {
+            let last = tokens.batch() - 1;
+            bail!(Usage(format!(
+                "`{}` draws one row, and there are several; give `--row 0` to `--row {last}`",
+                kind.name()
+            )));
+        }
+        let spec = self.spec(kind)?;
+        let row = RowLabels::of(&tokens, spec.row, &*model)?;
         let mut trace = model.trace(&tokens).logits(PosSlice::None);
         for point in reads(&spec, model.points())? {
             trace = trace.keep(point);
@@ -133,26 +173,40 @@ impl Arguments {
 
     /// A picture of an answer: of logged runs, or of a tool that is asked now.
     fn of_parts(&self, kind: &Kind, options: &Options, console: &Console<'_>) -> Result<Box<dyn Picture>> {
-        if !self.points.is_empty() || !self.head.is_empty() || self.row != 0 || self.repeat {
+        if !self.points.is_empty() || !self.head.is_empty() || self.row.is_some() || self.repeat {
             let why =
                 "draws an answer; `--points`, `--head`, `--row` and `--repeat` are for kinds that draw hook points";
             bail!(Usage(format!("`{}` {why}", kind.name())));
         }
         let answers =
             if self.run.is_empty() { self.ask(kind, options, console)? } else { self.logged(&options.bench.log())? };
-        let mut parts: Vec<(&str, &Part)> = Vec::new();
-        for answer in &answers {
-            let found: Vec<_> = answer
-                .parts()
-                .filter(|(name, _)| self.part.is_empty() || self.part.iter().any(|part| part == name))
-                .collect();
-            if found.is_empty() {
-                let known: Vec<String> = answer.parts().map(|(name, _)| format!("`{name}`")).collect();
-                bail!("the answer has no part `{}`; it has {}", self.part.join("`, `"), known.join(", "));
-            }
-            parts.extend(found);
+        if kind.name() == COMPARES && answers.len() < 2 && self.part.len() < 2 {
+            bail!(Usage(format!(
+                "`{COMPARES}` compares two answers; give two `--run ID`, or two `--part NAME` of one"
+            )));
         }
-        Ok(plot_parts(&self.spec(kind), &parts)?)
+        Ok(plot_parts(&self.spec(kind)?, &self.chosen(&answers)?)?)
+    }
+
+    /// The parts that are drawn: of each answer one at least, and each that is named of one answer at least.
+    fn chosen<'a>(&self, answers: &'a [Answer]) -> Result<Vec<(&'a str, &'a Part)>> {
+        let known =
+            |answer: &Answer| answer.parts().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let mut parts: Vec<(&str, &Part)> = Vec::new();
+        for answer in answers {
+            let before = parts.len();
+            parts.extend(
+                answer.parts().filter(|(name, _)| self.part.is_empty() || self.part.iter().any(|part| part == name)),
+            );
+            if parts.len() == before {
+                bail!("the answer has no part `{}`; it has {}", self.part.join("`, `"), known(answer));
+            }
+        }
+        if let Some(missing) = self.part.iter().find(|name| parts.iter().all(|(known, _)| known != name)) {
+            let known: Vec<String> = answers.iter().map(known).collect();
+            bail!("the answer has no part `{missing}`; it has {}", known.join(", and another "));
+        }
+        Ok(parts)
     }
 
     fn logged(&self, log: &Log) -> Result<Vec<Answer>> {

@@ -17,7 +17,7 @@ pub(crate) struct Prompts {
     #[arg(long, value_name = "IDS", conflicts_with = "prompt", allow_hyphen_values = true)]
     tokens: Option<String>,
     /// Which of the token ids are real: 1 for a token, 0 for padding
-    #[arg(long, value_name = "MASK", requires = "tokens")]
+    #[arg(long, value_name = "MASK", requires = "tokens", conflicts_with = "prompt")]
     mask: Option<String>,
 }
 

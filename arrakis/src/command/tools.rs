@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 enum Verb {
     /// What a tool asks for and answers
     Show {
-        /// The tool
+        /// The tool, or a subject, whose tools are listed
         tool: String,
     },
 }
@@ -39,19 +39,28 @@ impl Arguments {
         if self.markdown {
             return Ok(console.print(markdown::page()?)?);
         }
-        match (&self.verb, self.json) {
-            (None, false) => list(console),
-            (None, true) => {
-                Ok(console.json(&json!({ "tools": tools().iter().map(|tool| json_of(tool)).collect::<Value>() }))?)
+        if let Some(Verb::Show { tool: name }) = &self.verb {
+            let known = of_subject(name);
+            if known.is_empty() {
+                let tool = tool(name)?;
+                return if self.json { Ok(console.json(&json_of(tool))?) } else { show(tool, console) };
             }
-            (Some(Verb::Show { tool: name }), false) => show(tool(name)?, console),
-            (Some(Verb::Show { tool: name }), true) => Ok(console.json(&json_of(tool(name)?))?),
+            return list(&known, self.json, console);
         }
+        list(&tools(), self.json, console)
     }
 }
 
-fn list(console: &Console<'_>) -> Result<()> {
-    let tools = tools();
+/// The tools whose name begins with that of a subject.
+fn of_subject(subject: &str) -> Vec<&'static ToolEntry> {
+    let is_of = |tool: &&ToolEntry| tool.name().split_once('.').is_some_and(|(own, _)| own == subject);
+    tools().into_iter().filter(is_of).collect()
+}
+
+fn list(tools: &[&ToolEntry], json: bool, console: &Console<'_>) -> Result<()> {
+    if json {
+        return Ok(console.json(&json!({ "tools": tools.iter().map(|tool| json_of(tool)).collect::<Value>() }))?);
+    }
     let width = tools.iter().map(|tool| tool.name().len()).max().unwrap_or(0);
     for tool in tools {
         let doc = tool.doc();

@@ -168,6 +168,13 @@ fn the_catalogue_comes_from_the_doc_comments() {
     let text = printed(&["tools", "show", "patching.path"]);
     assert!(!text.contains("```") && text.contains("\nmetric: one of the following; must be given\n"), "{text}");
     assert!(text.contains("\n      \"loss\"\n          Mean cross entropy"), "{text}");
+    let text = printed(&["tools", "show", "attention"]);
+    assert!(
+        text.lines().all(|line| line.starts_with("attention.")) && text.contains("\nattention.patterns "),
+        "{text}"
+    );
+    let count = json_printed(&["tools", "show", "attention", "--json"])["tools"].as_array().unwrap().len();
+    assert_eq!(count, text.lines().count());
     let json = json_printed(&["tools", "show", "patching.activation", "--json"]);
     assert_eq!(json["schema"]["required"], json!(["clean", "corrupted", "metric"]));
     assert_eq!(json_printed(&["tools", "--json"])["tools"].as_array().unwrap().len(), arrakis_core::tools().len());
@@ -271,6 +278,22 @@ fn a_part_can_be_chosen() {
     let ended = arrakis(log.path(), &[&args[..], &["gap"]].concat());
     assert_eq!(ended.status, 1);
     assert!(ended.err.starts_with("error: the answer has no part `gap`; it has `"), "{}", ended.err);
+}
+
+#[test]
+fn rows_that_are_left_out_can_be_asked_for() {
+    let log = tempfile::tempdir().unwrap();
+    let model = golden("gpt2");
+    let lens = ["ask", "logit_lens.lens", "--model", &model, "--tokens", "1,2,3", "top=20", "--part", "top"];
+    let rows = |more: &[&str]| {
+        let ended = arrakis(log.path(), &[&lens[..], more].concat());
+        assert_eq!(ended.status, 0, "{}", ended.err);
+        (ended.out.lines().filter(|line| line.starts_with('…')).count(), ended.err)
+    };
+    let (_, words) = rows(&["--rows", "8"]);
+    assert!(words.contains("rows are left out; `--rows "), "{words}");
+    assert_eq!(rows(&["--rows", "8"]).0, 1);
+    assert_eq!(rows(&["--rows", "1000"]).0, 0);
 }
 
 #[test]

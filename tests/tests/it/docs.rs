@@ -4,7 +4,7 @@ use std::fs;
 
 use arrakis::examples::{example, examples};
 use arrakis::graph::kinds;
-use arrakis_bench::Bench;
+use arrakis_bench::{Bench, Study};
 
 use crate::fixtures::root;
 
@@ -45,6 +45,17 @@ fn every_tool_has_a_picture_and_the_page_shows_it() {
         assert!(picture.len() < 150_000, "{file} has {} bytes", picture.len());
         assert!(page.contains(&format!("]({file})")), "{file}");
     }
+}
+
+#[test]
+fn the_sweep_on_the_page_of_the_log_is_one() {
+    let page = fs::read_to_string(root().join("docs/log.md")).unwrap();
+    let (_, rest) = page.split_once("```json\n").unwrap();
+    let study: Study = serde_json::from_str(rest.split_once("```").unwrap().0).unwrap();
+    study.check().unwrap();
+    assert_eq!(study.cells().unwrap().len(), 4);
+    let other: Study = serde_json::from_str(r#"{ "tool": "logit_lens.lens", "seeds": [1] }"#).unwrap();
+    assert_eq!(other.name, "logit_lens.lens", "the first guess is right too");
 }
 
 #[test]

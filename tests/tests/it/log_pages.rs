@@ -169,7 +169,52 @@ fn plots_are_drawn_by_the_command() {
     let (status, said) =
         arrakis(&["--no-log", "plot", "logit_lens", "--model", model, "--tokens", "1,2,3", "--dark", "--out", out]);
     assert_eq!(status, 0, "{said}");
+    let picture = |more: &[&str]| {
+        let (status, said) =
+            arrakis(&[&["plot", "attention", "--model", model, "--tokens", "1,2,3;4,5", "--out", out], more].concat());
+        assert_eq!(status, 0, "{said}");
+        fs::read_to_string(out).unwrap()
+    };
+    assert_ne!(picture(&["--row", "0"]), picture(&["--row", "1"]));
+    let one = picture(&["--row", "0", "--head", "L1H2"]);
+    assert_eq!(one, picture(&["--row", "0", "--head", "2", "--points", "blocks.1.*"]));
+    assert_ne!(one, picture(&["--row", "0", "--head", "2"]));
+    let log = folder.path().join("log");
+    let (_, [first, second]) = logged(&log);
+    let log = log.to_str().unwrap();
+    let lens = ["--log", log, "plot", "logit_lens", "--run", &first, "--out", out];
     for (arguments, wanted, exit) in [
+        (
+            vec!["plot", "attention", "--model", model, "--tokens", "1;2", "--out", out],
+            "give `--row 0` to `--row 1`",
+            2,
+        ),
+        (vec!["plot", "attention", "--model", model, "--tokens", "1", "--head", "L1", "--out", out], "or `L1H9`", 2),
+        (
+            vec![
+                "plot",
+                "attention",
+                "--model",
+                model,
+                "--tokens",
+                "1",
+                "--head",
+                "L0H1",
+                "--head",
+                "L1H1",
+                "--out",
+                out,
+            ],
+            "is of one layer",
+            2,
+        ),
+        ([&lens[..], &["--part", "lens", "--part", "nope"]].concat(), "has no part `nope`; it has `lens`", 1),
+        ([&lens[..], &["--run", &second, "--part", "nope"]].concat(), "has no part `nope`; it has `lens`", 1),
+        (
+            vec!["--log", log, "plot", "difference", "--run", &first, "--out", out],
+            "compares two answers; give two `--run ID`",
+            2,
+        ),
         (vec!["plot", "atention", "--out", out], "the nearest is `attention`", 2),
         (vec!["plot", "attention", "--model", model, "--tokens", "1,2"], "nothing to draw to", 2),
         (vec!["plot", "attention", "--out", out], "give `--model MODEL`", 2),

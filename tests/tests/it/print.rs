@@ -37,6 +37,23 @@ fn wide_and_long_tables_are_thinned() {
 }
 
 #[test]
+fn a_few_rows_too_many_are_shown_and_more_are_marked() {
+    let text = |rows: usize| Part::from(counting(rows, 2)).text("scores", Room { width: 60, rows: 36 });
+    let lines = |text: &str| text.lines().count();
+    assert_eq!((lines(&text(40)), text(40).contains('…')), (42, false));
+    assert_eq!(lines(&text(45)), 47);
+    // A head, 36 rows, a mark, and how many there are.
+    let text = text(46);
+    assert_eq!(lines(&text), 40);
+    let places: Vec<&str> = text.lines().skip(2).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!((&places[17..20], places[36], places[37]), (&["17", "…", "28"][..], "45", "(36"));
+    assert!(text.ends_with("\n(36 of 46 rows)"), "{text}");
+    let ranking = Ranking::new("Next", "p", (0..50).map(|place| (place.to_string(), 1.0)).collect::<Vec<_>>());
+    let text = Part::from(ranking).text("next", Room { width: 60, rows: 4 });
+    assert!(text.ends_with("\n(4 of 50 rows)"), "{text}");
+}
+
+#[test]
 fn labels_stay_on_one_line_and_are_cut() {
     assert_eq!(label(" Mary"), "·Mary");
     assert_eq!(label("\n\t"), "\\n\\t");

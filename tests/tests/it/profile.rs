@@ -223,7 +223,7 @@ fn a_profile_is_a_table_and_an_answer() {
     let answer = Answer::from(&profile);
     let Some(Part::Ranking(time)) = answer.get("wall_by_component") else { panic!("there is no time") };
     let sum: f64 = time.entries.iter().map(|entry| entry.value).sum();
-    let Some(Part::Number(wall)) = answer.get("wall") else { panic!("there is no whole") };
+    let Some(Part::Number(wall)) = answer.get("wall_ms") else { panic!("there is no whole") };
     assert!((sum - wall).abs() < 1e-6 * wall, "{sum} and {wall}");
     let Some(Part::Grid(places)) = answer.get("wall_by_place") else { panic!("there are no layers") };
     assert_eq!(places.rows.labels, ["0", "1"]);

@@ -16,6 +16,7 @@ const HEAD: &str = "# The tools
 A tool is a question. This page is made from the doc comments of the tools by `arrakis tools --markdown`, and its
 pictures by `cargo run -p arrakis --example pictures`; the examples lie in `docs/examples.json`. Command lines are for
 the root of the project, and pictures show the part of the answer that says most; `--plot FOLDER` draws all of them.
+`profile.passes`, whose numbers are never twice the same, is on a page of its own: [profiling](profiling.md).
 ";
 
 /// The page of the tools that have an example: those of the project, and none of a plugin.

@@ -47,6 +47,8 @@ fn load_error(folder: &Path) -> String {
 fn a_model_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     assert!(load_error(&folder.path().join("no")).contains("MODEL"));
+    let found = error(1, &["model", "some-model"]);
+    assert!(found.contains("give a folder, a `.gguf` file, or a hub id with its owner"), "{found}");
     insta::assert_snapshot!(load_error(folder.path()), @"`MODEL` has no `model.safetensors`, no `pytorch_model.bin`, the index of neither, and no `.gguf` file");
 }
 
@@ -121,6 +123,15 @@ fn tokens_and_masks_that_are_none() {
     insta::assert_snapshot!(lens_error(1, &["--tokens", "1,2", "--mask", "0,0"]), @"the prompt is empty; give at least one token in every row");
     let ended = arrakis(Path::new("nowhere"), &["generate", "--model", "m", "--tokens", "1", "--prompt", "text"]);
     assert_eq!(ended.status, 2);
+    for mask in ["1,1,0", "nonsense"] {
+        for reads in [["--prompt", "a b c"], ["--corpus", "corpus.txt"]] {
+            let cache = ["cache", "--model", "m", "--mask", mask, "--keep", "*", "--out", "out", reads[0], reads[1]];
+            let found = error(2, &cache);
+            assert!(found.contains("'--mask <MASK>' cannot be used with"), "{found}");
+        }
+    }
+    let found = error(2, &["ask", "logit_lens.lens", "--model", "m", "prompt=text", "--mask", "1"]);
+    assert!(found.contains("--tokens <IDS>"), "{found}");
     insta::assert_snapshot!(error(2, &["generate", "--model", &golden("gpt2")]), @"nothing to read; give `--prompt TEXT` or `--tokens IDS`");
 }
 
@@ -128,6 +139,20 @@ fn tokens_and_masks_that_are_none() {
 fn unknown_tools_and_fields() {
     insta::assert_snapshot!(error(2, &["ask", "logit_lens.lense", "--model", "m"]), @"there is no tool `logit_lens.lense`; the nearest is `logit_lens.lens`; `arrakis tools` lists them");
     insta::assert_snapshot!(error(2, &["tools", "show", "lens"]), @"there is no tool `lens`; the nearest is `logit_lens.lens`; `arrakis tools` lists them");
+    // Names that are like none are told what they are about, if anything.
+    let unknown = |name: &str| error(2, &["tools", "show", name]);
+    // The tools of other crates are here too.
+    assert!(unknown("steering").contains("; the nearest is `contrib.steering_sweep`"));
+    insta::assert_snapshot!(unknown("probe"), @"there is no tool `probe`; the nearest is `knowledge.probe`; `arrakis tools` lists them");
+    insta::assert_snapshot!(unknown("ablate"), @"there is no tool `ablate`; the nearest is `attention.ablate`; `arrakis tools` lists them");
+    insta::assert_snapshot!(unknown("induction"), @"there is no tool `induction`, but `attention.heads`; `arrakis tools` lists them");
+    for nonsense in ["dla", "sae", "qwertz", ""] {
+        assert_eq!(unknown(nonsense), format!("there is no tool `{nonsense}`; `arrakis tools` lists them"));
+    }
+    let found = error(2, &["ask", "attention", "--model", "m"]);
+    assert!(found.starts_with("there is no tool `attention`, but `attention.ablate`, "), "{found}");
+    let found = lens_error(2, &["--tokens", "1", "tpo=3"]);
+    assert!(found.contains("there is no field `tpo`; the nearest is `top`"), "{found}");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "positon=0"]), @"`logit_lens.lens`: there is no field `positon`; the nearest is `position`; `arrakis tools show logit_lens.lens` lists its fields");
     insta::assert_snapshot!(lens_error(2, &[]), @"`logit_lens.lens`: `prompt` must be given; `arrakis tools show logit_lens.lens` lists its fields");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "prompt=[2]"]), @"the field `prompt` is given, and `--prompt` or `--tokens` too; give one of them");
@@ -135,9 +160,28 @@ fn unknown_tools_and_fields() {
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", "top"]), @"`top` is no `field=value`; options of arrakis begin with `--`");
     insta::assert_snapshot!(lens_error(2, &["--tokens", "1", ".top=1"]), @"`.top` names no field");
     let found = lens_error(2, &["--tokens", "1", "top=many"]);
-    assert!(found.starts_with("`logit_lens.lens`: invalid type: string \"many\""), "{found}");
+    assert!(found.starts_with("`logit_lens.lens`: `top` is `\"many\"` where integer is wanted; "), "{found}");
+    let patterns = |field: &str| error(2, &["ask", "attention.patterns", "--model", "m", "--tokens", "1", field]);
+    insta::assert_snapshot!(patterns("layers=3"), @"`attention.patterns`: `layers` is `3` where [integer] is wanted; give `[3]`; `arrakis tools show attention.patterns` lists its fields");
+    insta::assert_snapshot!(patterns("heads=[-1]"), @"`attention.patterns`: `heads.0` is `-1` where at least 0 is wanted; `arrakis tools show attention.patterns` lists its fields");
+    let patch =
+        |field: &str| error(2, &["ask", "patching.activation", "--model", "m", "clean=a", "corrupted=b", field]);
+    insta::assert_snapshot!(patch("metric={\"logit\":\" time}"), @"`patching.activation`: `metric` begins like JSON and is none: EOF while parsing a string at line 1 column 16; `arrakis tools show patching.activation` lists its fields");
+    insta::assert_snapshot!(patch("metric={\"logitt\":\" time\"}"), @r#"`patching.activation`: `metric` is `{"logitt":" time"}` where {"logit_difference": …} or {"logit": …} or {"probability": …} or {"log_probability": …} or {"rank": …} or "loss" is wanted; `arrakis tools show patching.activation` lists its fields"#);
+    insta::assert_snapshot!(patch("metric={\"logit_difference\":{\"answer\":5}}"), @"`patching.activation`: `metric.logit_difference` lacks `wrong`; `arrakis tools show patching.activation` lists its fields");
     let missing = error(2, &["ask", "patching.activation", "--model", "m", "clean=a"]);
     assert!(missing.contains("`corrupted` and `metric` must be given"), "{missing}");
+}
+
+#[test]
+fn options_that_would_do_nothing() {
+    let generate = ["generate", "--model", "m", "--tokens", "1"];
+    for option in [["--top-p", "0.5"], ["--top-k", "5"]] {
+        let found = error(2, &[&generate[..], &option].concat());
+        assert!(found.contains("give `--temperature 1`"), "{found}");
+    }
+    let patch = ["patch", "--model", "m", "--clean", "a", "--corrupted", "b", "--answer", " the", "--wrong", " the"];
+    insta::assert_snapshot!(error(2, &patch), @"`--answer` and `--wrong` are the same token, which differs from itself by nothing; give two tokens");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn what_is_no_question_is_a_usage_error_before_the_model_is_loaded() {
         ended.err.trim_end().to_owned()
     };
     insta::assert_snapshot!(wrong(&["run", "halves", "--model", "nowhere"]), @"error: `halves`: `number` must be given");
-    insta::assert_snapshot!(wrong(&["run", "halves", "number=x", "--model", "nowhere"]), @r#"error: `halves`: argument `number`: invalid type: string "x", expected f64"#);
+    insta::assert_snapshot!(wrong(&["run", "halves", "number=x", "--model", "nowhere"]), @r#"error: `halves`: `number` is `"x"` where number is wanted"#);
     insta::assert_snapshot!(wrong(&["run", "halfs", "--model", "nowhere"]), @"error: there is no tool and no experiment `halfs` in this program; the nearest is `halves`");
     insta::assert_snapshot!(wrong(&["run", "halves", "number=1"]), @"error: `run halves` wants `--model MODEL`");
     insta::assert_snapshot!(wrong(&["rerun", "abc", "--verify", "--no-log"]), @"error: `--verify` compares two logged runs, so that `--no-log` makes no sense");

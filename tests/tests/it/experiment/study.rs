@@ -210,7 +210,7 @@ fn a_study_that_has_no_meaning_is_refused_before_anything_runs() {
     insta::assert_snapshot!(refused(json!({ "name": "product", "grid": { "a": [] } })), @"study of `product`: `a` has no values in `grid`; give at least one");
     insta::assert_snapshot!(refused(json!({ "name": "product", "grid": { "a": [1] }, "list": [{ "b": 1 }] })), @"study of `product`: `grid` and `list` are both given; give one of them");
     insta::assert_snapshot!(refused(json!({ "name": "product", "grid": { "a": [1] } })), @"`product`: `b` and `folder` must be given");
-    insta::assert_snapshot!(refused(json!({ "name": "product", "fixed": { "b": 1, "folder": "" }, "grid": { "a": [1, "two"] } })), @r#"`product`: argument `a`: invalid type: string "two", expected f64"#);
+    insta::assert_snapshot!(refused(json!({ "name": "product", "fixed": { "b": 1, "folder": "" }, "grid": { "a": [1, "two"] } })), @r#"`product`: `a` is `"two"` where number is wanted"#);
     insta::assert_snapshot!(refused(json!({ "name": "produce", "seeds": [1] })), @"there is no tool and no experiment `produce` in this program; the nearest is `product`");
     let fixed = json!({ "a": 1, "b": 1, "folder": "" });
     insta::assert_snapshot!(refused(json!({ "name": "product", "fixed": fixed, "seeds": [1], "measures": ["produce"] })), @r#"study of `product`: no cell gave a number `produce`; there are ["product", "drawn.uniform", "sum", "metrics.product"]"#);

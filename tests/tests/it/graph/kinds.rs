@@ -2,7 +2,7 @@
 
 use arrakis::Pictures;
 use arrakis_bench::Bench;
-use arrakis_core::{Cache, HookPoint, Kept, ModelExt as _, PlotSpec, RowLabels, Site, Tokens};
+use arrakis_core::{Axis, Cache, HookPoint, Kept, ModelExt as _, PlotSpec, RowLabels, Site, Stack, Tokens};
 use arrakis_graph::{Backend as _, Mark, Picture, Scene, Svg as SvgBackend, Theme, kinds, plot, reads};
 use tch::{Device, Kind, Tensor};
 
@@ -97,6 +97,20 @@ fn attention_has_a_panel_for_each_layer_and_head_and_nothing_above_the_diagonal(
 }
 
 #[test]
+fn a_stack_of_attention_is_drawn_as_attention_is() {
+    let axes = |keys: &str| vec![Axis::indices("head", 2), Axis::indices("query", 2), Axis::indices(keys, 2)];
+    let drawn = |keys: &str, values: [f64; 4]| {
+        let values = Tensor::from_slice(&values).reshape([1, 2, 2]).repeat([2, 1, 1]);
+        let stack = Stack::new("Patterns", "attention", axes(keys), values).unwrap();
+        SvgBackend.render(&stack, &STYLE).map(|bytes| String::from_utf8(bytes).unwrap()).unwrap()
+    };
+    let cells = |svg: &str| svg.matches("#440154").count();
+    let (past, both) = ([1.0, 0.0, 0.0, 1.0], [1.0, 0.5, 0.0, 1.0]);
+    assert_eq!(cells(&drawn("position", past)), cells(&drawn("key", past)) + 2, "what no query may see is left white");
+    assert_eq!(cells(&drawn("position", both)), cells(&drawn("key", both)));
+}
+
+#[test]
 fn heads_layers_and_rows_can_be_chosen() {
     let spec = PlotSpec::new("attention").points(["blocks.1.*"]).heads([1]);
     let scene = scene(&spec);
@@ -157,11 +171,7 @@ fn an_induction_head_is_framed_and_its_score_named() {
     // ` cat` comes again at 3; what followed it lies at 2, where head 1 looks.
     let picture = svg(&PlotSpec::new("induction_heads"));
     assert_eq!(picture.text.matches("stroke=\"#C03A3A\"").count(), LAYERS);
-    assert!(
-        picture.texts.iter().any(|text| text.written.contains("layer.head: 0.1\u{A0}1.00")),
-        "{}",
-        picture.outline()
-    );
+    assert!(picture.texts.iter().any(|text| text.written.contains("L0H1\u{A0}1.00")), "{}", picture.outline());
     let (cache, labels) = (cache(), labels());
     let kept = Kept { cache: &cache, labels: &labels, ids: &[1, 2, 3, 4], places: &[0, 1, 2, 3] };
     let error = plot(&PlotSpec::new("induction_heads"), kept).err().unwrap().to_string();

@@ -81,6 +81,7 @@ fn runs_are_marked_copied_checked_and_removed() {
     printed(folder, &["export", &one, out.to_str().unwrap()]);
     printed(folder, &["rm", &one, &two]);
     assert_eq!(said(folder, &["list"]), (0, String::new(), format!("no run in {}\n", folder.display())));
+    assert_eq!(said(folder, &["fsck"]).2, format!("no run in {}\n", folder.display()));
     printed(folder, &["import", out.to_str().unwrap()]);
     assert_eq!(said(folder, &["fsck"]), (0, String::new(), "1 runs, 7 files, 0 damaged\n".to_owned()));
     fs::write(folder.join("runs").join(&one).join("table.csv"), "other").unwrap();

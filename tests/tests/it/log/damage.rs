@@ -147,6 +147,63 @@ fn what_is_missing_or_left_behind_is_named_and_mended_where_it_can_be() {
 }
 
 #[test]
+fn what_is_the_users_own_is_no_damage_and_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path());
+    let id = halves(folder.path(), 1).record.id;
+    let own = [
+        folder.path().join(".gitignore"),
+        folder.path().join(".env"),
+        folder.path().join("runs/.hidden"),
+        log.run_folder(&id).join(".DS_Store"),
+        log.run_folder(&id).join(".12-"),
+    ];
+    for path in &own {
+        fs::write(path, "mine").unwrap();
+    }
+    let left = log.run_folder(&id).join(".12-");
+    assert_eq!(damaged(&log), [(left.clone(), DamageKind::Stray)]);
+    assert_eq!(log.mend().unwrap().damage, []);
+    assert!(own.iter().all(|path| path.exists() != (*path == left)));
+}
+
+#[test]
+fn a_folder_that_is_no_log_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path());
+    fs::create_dir(folder.path().join(".git")).unwrap();
+    fs::write(folder.path().join(".git/config"), "mine").unwrap();
+    fs::write(folder.path().join(".index"), "mine").unwrap();
+    let before = walk(folder.path());
+    let said = |error: arrakis_bench::Error| error.to_string();
+    let wanted = format!("`{}` is no log: it has no folder `runs` with runs in it", folder.path().display());
+    for _ in 0..2 {
+        assert!(said(log.fsck().unwrap_err()).starts_with(&wanted));
+        assert!(said(log.mend().unwrap_err()).starts_with(&wanted));
+        assert_eq!(walk(folder.path()), before);
+        // The runs of another program are none either, and not to be removed.
+        fs::create_dir_all(folder.path().join("runs/first")).unwrap();
+    }
+    assert!(said(log.remove("first").unwrap_err()).starts_with(&wanted));
+    assert!(folder.path().join("runs/first").exists());
+}
+
+#[test]
+fn looking_at_a_log_writes_nothing() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let id = halves(folder.path(), 1).record.id;
+    let run = Log::open(folder.path()).run_folder(&id);
+    let own = copy.path().join("runs").join(&id);
+    fs::create_dir_all(&own).unwrap();
+    for path in walk(&run) {
+        fs::copy(&path, own.join(path.file_name().unwrap())).unwrap();
+    }
+    let before = walk(copy.path());
+    assert_eq!(damaged(&Log::open(copy.path())), []);
+    assert_eq!(walk(copy.path()), before);
+}
+
+#[test]
 fn what_a_killed_process_was_making_or_removing_is_swept() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path());

@@ -36,6 +36,8 @@ fn an_exported_run_is_imported_as_it_was() {
     assert_eq!(there.import(&out).unwrap(), record, "the same run again is the same run");
 
     // What is there stays, and nothing is left of what fails.
+    let nowhere = log.export(&id, &other.path().join("no/such/out")).unwrap_err().to_string();
+    assert!(nowhere.contains("there is no folder") && !other.path().join("no").exists(), "{nowhere}");
     assert!(log.export(&id, &out).unwrap_err().to_string().contains("is there already"));
     log.note(&id, "changed").unwrap();
     fs::remove_dir_all(&out).unwrap();

@@ -41,6 +41,11 @@ fn runs_are_found_by_whatever_they_have() {
         (&["metrics.loss<0.75", "metrics.loss > 0.25"], &[2]),
         (&["tag=odd"], &[1, 3, 5]),
         (&["tag!=odd"], &[0, 2, 4]),
+        // Runs without the field are other than any value.
+        (&["tag!=strange"], &[0, 1, 2, 4, 5]),
+        (&["note!=Look at this again"], &[0, 1, 2, 4, 5]),
+        (&["parent!=none"], &all),
+        (&["status~complet"], &all),
         (&["tag=odd", "tag=strange"], &[3]),
         (&["note~LOOK AT"], &[3]),
         (&["note~missing"], &[]),
@@ -102,6 +107,15 @@ fn a_query_that_could_mean_nothing_says_so() {
     assert!(wrong("parameters.=1").contains("there is no field"));
     assert!(wrong("started>yesterday").contains("`yesterday` is no date"));
     assert!(Query::default().sort("metric.loss").is_err());
+    insta::assert_snapshot!(wrong("seconds<abc"), @"`seconds<abc`: `abc` is no number, and `seconds` is one");
+    insta::assert_snapshot!(wrong("metrics.loss>=low"), @"`metrics.loss>=low`: `low` is no number, and `metrics.loss` is one");
+    insta::assert_snapshot!(wrong("memory>2G"), @"`memory>2G`: `2G` is no number, and `memory` is one");
+    insta::assert_snapshot!(wrong("status=completd"), @"`status=completd`: `completd` is no value of `status`; the nearest is `completed`; there are running, completed, failed, interrupted");
+    insta::assert_snapshot!(wrong("status!=done"), @"`status!=done`: `done` is no value of `status`; there are running, completed, failed, interrupted");
+    insta::assert_snapshot!(wrong("what=toll"), @"`what=toll`: `toll` is no value of `what`; the nearest is `tool`; there are tool, experiment, study");
+    for fine in ["metrics.loss<Infinity", "metrics.loss!=NaN", "seed=1e3", "threads>-1"] {
+        assert!(Query::parse([fine]).is_ok(), "{fine}");
+    }
 }
 
 #[test]
@@ -200,9 +214,9 @@ fn numbers_of_answers_are_compared_cell_by_cell() {
     assert_eq!(shown(&answer(f64::NAN, 2.0, 0.5, f64::NEG_INFINITY), 1e300).len(), 2);
     let less = Answer::new().with("number", 1.0).with("text", "other").with("new", 1.0);
     let shown = shown(&less, 0.0).join("\n");
-    assert!(shown.contains("grid: 0 of 0 numbers apart; only the first has it"), "{shown}");
-    assert!(shown.contains("text: 0 of 0 numbers apart; \"text\" and \"other\" at text"), "{shown}");
-    assert!(shown.contains("new: 0 of 0 numbers apart; only the second has it"), "{shown}");
+    assert!(shown.contains("grid: only the first has it"), "{shown}");
+    assert!(shown.contains("text: \"text\" and \"other\" at text"), "{shown}");
+    assert!(shown.contains("new: only the second has it"), "{shown}");
 }
 
 #[test]

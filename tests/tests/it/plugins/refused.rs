@@ -218,7 +218,7 @@ fn a_tool_that_panics_is_an_error_with_its_words() {
         ),
         ("torch", "The size of tensor a (2) must match the size of tensor b (3)"),
         ("stack", "`stack` wants [1] and has [3]"),
-        ("nonsense", "unknown variant `nonsense`"),
+        ("nonsense", "is `\"nonsense\"` where"),
     ];
     for (how, words) in cases {
         let why = ask(how).unwrap_err().to_string();

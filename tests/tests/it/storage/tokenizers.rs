@@ -86,7 +86,7 @@ fn byte_level_bpe_of_gguf() {
     assert_eq!(tokens.encode("é").unwrap(), [7, 8]);
     assert_eq!(tokens.encode("").unwrap(), [0_i64; 0]);
     assert_eq!(tokens.decode(&[5, 6, 0, 7, 8, -1]), "ab ab<|end|>é<-1>");
-    assert_eq!([6, 7, 99].map(|id| tokens.token(id)), [" ab", "\u{fffd}", "<99>"]);
+    assert_eq!([6, 7, 8, 99].map(|id| tokens.token(id)), [" ab", "<0xC3>", "<0xA9>", "<99>"]);
     assert_eq!((tokens.bos(), tokens.eos(), tokens.vocab_size()), (None, Some(0), 11));
     assert_eq!(tokens.id_of(" ab").unwrap(), 6);
     assert_eq!(message(tokens.id_of("ba")), "`ba` is not one token: it splits into `b`, `a`");
@@ -107,7 +107,7 @@ fn sentence_piece_of_gguf() {
     let tokens = tokenizer(&sentence_piece([0.0, 0.0, -3.0, -4.0, -5.0, -2.0, -1.0, 0.0])).unwrap();
     assert_eq!(tokens.encode("ab").unwrap(), [1, 2, 6], "`ab` has a higher score than ` a`");
     assert_eq!(tokens.decode(&[2, 6, 5]), "ab a");
-    assert_eq!([5, 6, 1].map(|id| tokens.token(id)), [" a", "ab", "<s>"]);
+    assert_eq!([5, 6, 1, 7].map(|id| tokens.token(id)), [" a", "ab", "<s>", "<0xC3>"]);
     assert_eq!((tokens.id_of("a").unwrap(), tokens.id_of(" a").unwrap()), (5, 5));
     let other = tokenizer(&sentence_piece([0.0, 0.0, -3.0, -4.0, -5.0, -1.0, -2.0, 0.0])).unwrap();
     assert_eq!(other.encode("ab").unwrap(), [1, 5, 4]);
@@ -167,6 +167,10 @@ fn gpt2_and_stories_of_the_shared_folder() {
     assert_eq!(tokens.decode(&tokens.encode(text).unwrap()), text);
     assert_eq!((tokens.id_of(" Mary").unwrap(), tokens.bos()), (5335, Some(50256)));
     assert_eq!(tokens.token(5335), " Mary");
+    let parts: Vec<String> = tokens.encode("😀").unwrap().into_iter().map(|id| tokens.token(id)).collect();
+    assert_eq!(parts, ["<0xF0><0x9F><0x98>", "<0x80>"]);
+    let labels: std::collections::HashSet<String> = (0..50257).map(|id| tokens.token(id)).collect();
+    assert_eq!(labels.len(), 50257, "every token has a name of its own");
 
     let stories = Checkpoint::open(shared.join("models/stories260K").to_str().unwrap()).unwrap();
     let tokens = stories.tokenizer().unwrap();

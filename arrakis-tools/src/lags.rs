@@ -23,6 +23,9 @@ pub(crate) fn weights(model: &dyn Model, layer: usize, lags: Option<Lags>) -> Re
     }
     let matrices = matrices(model, layer)?;
     let window = matrices.size()[2] as usize;
+    // Where heads begin and stay at lag zero there is one circuit, times a number.
+    let elsewhere = matrices.f_flatten(1, 2)?.f_narrow(1, 1, matrices.size()[1] * matrices.size()[2] - 1)?;
+    let lags = lags.or((elsewhere.f_ne(0.0)?.f_any()?.f_int64_value(&[])? == 0).then_some([0, 0]));
     let Some([query, key]) = lags else {
         let why = format!(
             "wanted where heads compare queries and keys of earlier positions too: {}",

@@ -171,6 +171,10 @@ fn circuits_at_every_pair_of_lags_prove_themselves() {
             assert!(why.contains("lag 3 is out of range: there are 3"), "{name}: {why}");
         }
     }
+    let single = sized(correlation(1, Lags::Separable), FeedForward::Dense);
+    let norm =
+        |lags| Circuit::Qk.of_head(&single, HeadPlace::new(1, 2), lags).unwrap().norm().unwrap().double_value(&[]);
+    assert!((norm(None) - norm(Some([0, 0]))).abs() < 1e-15, "one lag leaves no choice");
     let plain = sized(Mixer::Attention, FeedForward::Dense);
     let asked = |lags: Value, circuit: &str| {
         let parameters = json!({ "layer": 0, "head": 1, "circuit": circuit, "lags": lags });

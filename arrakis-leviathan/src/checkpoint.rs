@@ -66,7 +66,9 @@ impl Folder {
         let path = self.0.join(RUN);
         if !path.exists() {
             if self.0.join(STATE).exists() {
-                let why = format!("it is not there, and `{STATE}` says nothing of what it is a state of; remove that, or put the file back");
+                let why = format!(
+                    "it is not there, and `{STATE}` says nothing of what it is a state of; remove that, or put the file back"
+                );
                 return Err(Error::Damaged { path, why });
             }
             return write_text(&path, &(serde_json::to_string_pretty(asked)? + "\n"));

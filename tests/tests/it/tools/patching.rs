@@ -414,8 +414,11 @@ fn chosen_layers_are_those_of_the_whole() {
     let found = ActivationPatching { layers: Some(vec![1]), ..asked }.run(&Context::new(&model)).unwrap();
     for kind in [PatchKind::ResidPre, PatchKind::Z] {
         let (part, whole) = (found.grid(kind).unwrap(), whole.grid(kind).unwrap());
-        assert_eq!(part.values[..], whole.values[4..]);
-        assert_eq!(part.rows.labels, ["1"]);
+        // Other cases share their batches, and some processors sum those in another order.
+        for (part, whole) in part.values.iter().zip(&whole.values[4..]) {
+            assert_small((part - whole).abs(), 1e-10, &format!("{kind:?}"));
+        }
+        assert_eq!((part.values.len(), &part.rows.labels[..]), (4, &["1".to_owned()][..]));
     }
     assert_eq!(whole.grid(PatchKind::ResidPre).unwrap().columns.labels, ["[9]", "[3] /[7]", "[17]", "[40]"]);
 }

@@ -129,6 +129,13 @@ pub fn reads(spec: &PlotSpec, known: &[HookPoint]) -> Result<Vec<HookPoint>> {
         }
     }
     points.retain(|point| needs.contains(&point.site) || may.contains(&point.site));
+    // Scores are not known without it, so that it comes along unasked.
+    let lags = known.iter().filter(|point| point.site == Site::LAG && may.contains(&Site::LAG));
+    let lags: Vec<HookPoint> = lags
+        .filter(|lag| !points.contains(lag) && points.iter().any(|point| point.layer == lag.layer))
+        .copied()
+        .collect();
+    points.extend(lags);
     for site in needs {
         if !points.iter().any(|point| point.site == *site) {
             let named = spec.points.join("`, `");

@@ -38,12 +38,11 @@ pub fn leviathan_train(
     let options = LoadOptions { kind: dtype.kind(), device: bench.model().device() };
     let mut trainer = Trainer::on(model, training, (&words, text), &options)?;
     let scratch;
-    let folder = match folder.filter(|_| !bench.is_rerun()) {
-        Some(folder) => folder,
-        None => {
-            scratch = tempfile::tempdir().map_err(Error::file("make", &std::env::temp_dir()))?;
-            scratch.path().join("training")
-        }
+    let folder = if let Some(folder) = folder.filter(|_| !bench.is_rerun()) {
+        folder
+    } else {
+        scratch = tempfile::tempdir().map_err(Error::file("make", &std::env::temp_dir()))?;
+        scratch.path().join("training")
     };
     trainer.run_told(&Folder::open(folder)?, bench.listener(), |line| Ok(record(bench, &training.seeds, line)?))
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::listener::Listener;
-use super::options::{Setting, untrained_name};
+use super::options::{Setting, untrained, untrained_name};
 use crate::command::Usage;
 use crate::command::console::Console;
 use crate::command::options::Options;
@@ -54,10 +54,10 @@ impl Arguments {
         let contestants = contestants.collect::<Result<Vec<Contestant>>>()?;
         let Some(first) = contestants.first() else { bail!(Usage("nothing to compare; give `--models`".into())) };
         process::catch_interrupt();
-        let (precision, untrained) = self.setting.untrained(&first.config, options)?;
+        let (precision, begun) = untrained(&first.config, options)?;
         let name = untrained_name(&first.folder(&self.out.join(EQUAL_SIZE)));
         let listener = Listener(console);
-        let bench = options.bench_of(&untrained, &name, &listener);
+        let bench = options.bench_of(&begun, &name, &listener);
         let each = contestants.iter().map(|contestant| json!({ "name": contestant.name, "model": contestant.config }));
         let parameters = json!({
             "contestants": each.collect::<Vec<Value>>(), "training": training, "text": text.digest,

@@ -102,14 +102,6 @@ impl Setting {
         (&self.schedule.text, self.schedule.cut)
     }
 
-    /// What is computed in, and the first model before its training.
-    pub(super) fn untrained(&self, config: &Config, options: &Options) -> Result<(Precision, Leviathan)> {
-        let LoadOptions { kind, device } = options.load_options()?;
-        let precision = Precision::of(kind)?;
-        let untrained = Leviathan::new(config, options.seed())?;
-        Ok((precision, untrained.to(&LoadOptions { kind: precision.of_weights(), device })?))
-    }
-
     /// The model of a mixer and a feed-forward for a text.
     pub(super) fn config(&self, mixer: Mixer, feed_forward: FeedForward, text: &Text) -> Result<Config> {
         let shape = &self.shape;
@@ -147,6 +139,14 @@ impl Schedule {
             ..Training::default()
         }
     }
+}
+
+/// What is computed in, and the first model before its training.
+pub(super) fn untrained(config: &Config, options: &Options) -> Result<(Precision, Leviathan)> {
+    let LoadOptions { kind, device } = options.load_options()?;
+    let precision = Precision::of(kind)?;
+    let untrained = Leviathan::new(config, options.seed())?;
+    Ok((precision, untrained.to(&LoadOptions { kind: precision.of_weights(), device })?))
 }
 
 /// The name by which the model of a training is loaded as it was before it.

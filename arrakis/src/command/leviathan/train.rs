@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::listener::Listener;
-use super::options::{Setting, untrained_name};
+use super::options::{Setting, untrained, untrained_name};
 use crate::command::console::Console;
 use crate::command::options::Options;
 use crate::process;
@@ -32,9 +32,9 @@ impl Arguments {
     pub(super) fn run(self, options: &Options, console: &Console<'_>) -> Result<()> {
         let (text, training) = self.setting.read(options)?;
         let config = self.setting.config(self.mixer, self.feed_forward, &text)?;
-        let (precision, untrained) = self.setting.untrained(&config, options)?;
+        let (precision, begun) = untrained(&config, options)?;
         let (listener, name) = (Listener(console), untrained_name(&self.out));
-        let bench = options.bench_of(&untrained, &name, &listener);
+        let bench = options.bench_of(&begun, &name, &listener);
         process::catch_interrupt();
         console.tell(format_args!("{}, {} parameters\n", self.mixer, config.parameters()))?;
         let (path, cut) = self.setting.text();

@@ -167,6 +167,17 @@ fn a_dot_product_is_that_of_queries_with_the_shared_key_head() {
 }
 
 #[test]
+fn products_of_a_head_that_lags_are_read_with_its_lags() {
+    let known: Vec<HookPoint> =
+        (0..2).flat_map(|layer| [Site::ROT_Q, Site::ROT_K, Site::LAG].map(|site| site.at(layer))).collect();
+    let spec = PlotSpec::new("qk_dot_product");
+    assert_eq!(reads(&spec, &known).unwrap().len(), 6);
+    let named = ["hook_rot_q", "hook_rot_k"].map(|site| format!("blocks.1.attn.{site}"));
+    let chosen = reads(&PlotSpec { points: named.to_vec(), ..spec }, &known).unwrap();
+    assert_eq!(chosen, [Site::ROT_Q.at(1), Site::ROT_K.at(1), Site::LAG.at(1)]);
+}
+
+#[test]
 fn an_induction_head_is_framed_and_its_score_named() {
     // ` cat` comes again at 3; what followed it lies at 2, where head 1 looks.
     let picture = svg(&PlotSpec::new("induction_heads"));

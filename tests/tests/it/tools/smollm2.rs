@@ -44,7 +44,7 @@ fn what_is_known_of_it_is_found() {
     assert_small(found.whole_patch_gap, 1e-3, "patching");
     let grid = found.grid(PatchKind::ResidPre).unwrap();
     // At first only the name that differs matters, at last only the position that is read.
-    assert_eq!(grid.columns.labels[9], " John / Mary");
+    assert_eq!(grid.columns.labels[9], " John /·Mary");
     assert_small((grid.get(0, 9).unwrap() - 1.0).abs(), 1e-3, "the name, before the first block");
     assert!(grid.get(1, 13).unwrap() > 0.5);
 }

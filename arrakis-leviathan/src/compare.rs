@@ -8,7 +8,7 @@ use arrakis_core::{Axis, Grid, Series};
 
 use crate::metrics::{self, Line};
 use crate::text::Text;
-use crate::train::leviathan_train;
+use crate::train::{leviathan_train, options};
 use crate::trainer::{Trained, Trainer};
 use crate::training::Training;
 use crate::vocabulary::Cut;
@@ -70,7 +70,7 @@ pub fn compare(
     // Everything is checked before the first hour is spent.
     let words = Text::read(text, cut)?;
     for Contestant { config, training, .. } in contestants {
-        Trainer::new(config, training, &words, text)?;
+        Trainer::on(config, training, (&words, text), &options(bench, precision))?;
     }
     let mut outcomes = Vec::new();
     for contestant in contestants {

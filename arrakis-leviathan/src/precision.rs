@@ -24,15 +24,11 @@ impl Precision {
     /// # Errors
     /// A kind that loses small gradients.
     pub fn of(kind: Kind) -> Result<Self> {
-        match kind {
-            Kind::Float => Ok(Self::Float32),
-            Kind::Double => Ok(Self::Float64),
-            Kind::BFloat16 => Ok(Self::Bfloat16),
-            other => {
-                let why = format!("{other:?} loses small gradients; train in float32, float64 or bfloat16");
-                Err(Error::config("dtype", why))
-            }
-        }
+        let mut known = [Self::Float32, Self::Float64, Self::Bfloat16].into_iter();
+        known.find(|precision| precision.kind() == kind).ok_or_else(|| {
+            let why = format!("{kind:?} loses small gradients; train in float32, float64 or bfloat16");
+            Error::config("dtype", why)
+        })
     }
 
     /// LibTorch's name for what passes are computed in.

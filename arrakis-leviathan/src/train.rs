@@ -35,8 +35,7 @@ pub fn leviathan_train(
     folder: Option<PathBuf>,
 ) -> Result<Trained> {
     let words = Text::read(text, cut)?;
-    let options = LoadOptions { kind: dtype.kind(), device: bench.model().device() };
-    let mut trainer = Trainer::on(model, training, (&words, text), &options)?;
+    let mut trainer = Trainer::on(model, training, (&words, text), &options(bench, dtype))?;
     let scratch;
     let folder = if let Some(folder) = folder.filter(|_| !bench.is_rerun()) {
         folder
@@ -45,6 +44,11 @@ pub fn leviathan_train(
         scratch.path().join("training")
     };
     trainer.run_told(&Folder::open(folder)?, bench.listener(), |line| Ok(record(bench, &training.seeds, line)?))
+}
+
+/// How passes of trainings on a bench are computed: on the device of its model.
+pub(crate) fn options(bench: &Bench<'_>, dtype: Precision) -> LoadOptions {
+    LoadOptions { kind: dtype.kind(), device: bench.model().device() }
 }
 
 /// The losses of an evaluation as metrics of the run at work.

@@ -13,8 +13,8 @@ use crate::{gap, index, lags, reduce};
 /// Lists the tokens that each head attends to most from each query.
 ///
 /// For a head and a query, the keys are sorted by the attention that they get; the first `top` are listed with their
-/// positions, and `rest` is what goes to all others. Patterns made without scores are refused. Identity: what is listed and the rest sum to 1, and `rest_gap` is
-/// the greatest absolute difference from it.
+/// positions, and `rest` is what goes to all others. Patterns made without scores are refused. Identity: what is listed and
+/// the rest sum to 1, and `rest_gap` is the greatest absolute difference from it.
 /// Source: Clark et al., "What does BERT look at? An analysis of BERT's attention" (2019).
 ///
 /// ```

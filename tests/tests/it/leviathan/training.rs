@@ -134,6 +134,11 @@ fn a_training_is_a_run_with_its_losses_as_metrics() {
     let both =
         |bench: &Bench<'_>| Ok(compare(&contestants, (&path, cut), precision, &scratch.path().join("both"), bench)?);
     let compared = bench.conduct(&subject, both).unwrap();
+    // What the last of them is refused for is said before the first is trained.
+    let last = [contestants[0].clone(), contestant("published", Mixer::Original)];
+    let refused = scratch.path().join("refused");
+    let error = compare(&last, (&path, cut), Precision::Bfloat16, &refused, &bench).unwrap_err().to_string();
+    assert!(error.contains("Fourier") && !refused.exists(), "{error}");
     assert_eq!(compared.answer.len(), 2);
 
     let records = log.list().unwrap();
